@@ -1,0 +1,20 @@
+# The local cluster: etcd, Kubernetes' control plane, kwok's nodes, Consul, and Pods that answer. See dev/README.md.
+
+DEVCLUSTER = PYTHONPATH=dev $(PY) -m devcluster
+
+.PHONY: tools cluster cluster-env cluster-status cluster-down
+
+tools: | venv ## Build the programs of the local cluster (once)
+	@$(DEVCLUSTER) build
+
+cluster: | venv ## Start the local cluster; CLUSTER="--nodes 5 --acls" changes it
+	@$(DEVCLUSTER) up $(CLUSTER)
+
+cluster-env: | venv ## Print the exports for your shell: eval "$$(make -s cluster-env)"
+	@$(DEVCLUSTER) env
+
+cluster-status: | venv ## Show the processes of the local cluster
+	@$(DEVCLUSTER) status
+
+cluster-down: | venv ## End the local cluster and remove its files
+	@$(DEVCLUSTER) down

@@ -1,0 +1,233 @@
+"""Decides how Consul's servers and client agents are run: addresses, ports, ACLs, and how soon they notice things.
+
+What users see stays at Consul's defaults (limits, check intervals, leaving on SIGTERM); only elections and gossip are
+sped up.
+"""
+
+from __future__ import annotations
+
+import http.client
+import json
+import shutil
+import uuid
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from devcluster.net import Block, choose_port, is_free
+from devcluster.process import Home, Process, Program
+from devcluster.tools import CONSUL
+
+DATACENTER = "dc1"
+LOCALHOST = "127.0.0.1"
+
+FAST_GOSSIP = {
+    "gossip_interval": "50ms",
+    "probe_interval": "200ms",
+    "probe_timeout": "100ms",
+    "suspicion_mult": 3,
+}
+
+
+class ConsulError(Exception):
+    """Consul refused a request."""
+
+    def __init__(self, status: int, text: str) -> None:
+        super().__init__(f"{status}: {text}")
+        self.status = status
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where one Consul process listens."""
+
+    node: str
+    address: str
+    http: int
+    dns: int
+    serf: int
+    rpc: int
+    grpc: int
+    http_also_on: tuple[str, ...] = ()
+
+    @classmethod
+    def at(cls, node: str, address: str) -> Place:
+        """The usual ports at an address, or others where another program holds one."""
+        return cls(
+            node=node,
+            address=address,
+            http=choose_port(address, 8500),
+            dns=choose_port(address, 8600),
+            serf=choose_port(address, 8301),
+            rpc=choose_port(address, 8300),
+            grpc=choose_port(address, 8502),
+        )
+
+
+class Member:
+    """One Consul process, server or client agent."""
+
+    def __init__(self, process: Process, place: Place, data: Path, token: str | None) -> None:
+        self.process = process
+        self.node = place.node
+        self.address = place.address
+        self.dns_port = place.dns
+        self.gossip = f"{place.address}:{place.serf}"
+        self.token = token
+        self._port = place.http
+        self._data = data
+
+    @property
+    def http_addr(self) -> str:
+        """The URL of its HTTP API."""
+        return f"http://{self.address}:{self._port}"
+
+    def request(self, method: str, path: str, body: Any = None) -> Any:
+        """Send one request with the management token (where there is one) and return the decoded answer."""
+        return _request(self.address, self._port, self.token, method, path, body)
+
+    def restart(self, *, keep_data: bool = True) -> None:
+        """Stop it and start it again; without its data it has forgotten its services and who it was."""
+        self.process.stop()
+        if not keep_data:
+            shutil.rmtree(self._data)
+        self.process.start()
+
+
+@dataclass(frozen=True, slots=True)
+class Consul:
+    """A datacenter: its servers, its client agents by the name of their node, and its management token, if ACLs are on."""
+
+    servers: tuple[Member, ...]
+    agents: Mapping[str, Member]
+    token: str | None
+    agent_tokens: Mapping[str, str]
+
+    @property
+    def server(self) -> Member:
+        """The server to talk to."""
+        return self.servers[0]
+
+    @property
+    def http_addr(self) -> str:
+        """The URL of the server's HTTP API; the web UI is at /ui."""
+        return self.server.http_addr
+
+    @property
+    def processes(self) -> tuple[Process, ...]:
+        """All processes, servers first."""
+        return tuple(member.process for member in (*self.servers, *self.agents.values()))
+
+    def start(self) -> None:
+        """Start the servers, and the agents once there is a leader that knows their tokens."""
+        for server in self.servers:
+            server.process.start(wait=False)
+        for server in self.servers:
+            server.process.wait_ready()
+        for node, secret in self.agent_tokens.items():
+            identity = {"NodeName": node, "Datacenter": DATACENTER}
+            self.server.request("PUT", "/v1/acl/token", {"SecretID": secret, "NodeIdentities": [identity]})
+        for agent in self.agents.values():
+            agent.process.start(wait=False)
+        for agent in self.agents.values():
+            agent.process.wait_ready()
+
+
+def datacenter(home: Home, block: Block, nodes: Mapping[str, str], *, acls: bool, on_localhost: bool) -> Consul:
+    """Lay out one server and an agent on each of the nodes (name to address); nothing is started."""
+    places = {"consul-server-1": Place.at("consul-server-1", block.consul_server(1))}
+    servers = tuple(places)
+    places |= {node: Place.at(node, address) for node, address in nodes.items()}
+    management = str(uuid.uuid4()) if acls else None
+    tokens = {node: str(uuid.uuid4()) for node in places} if acls else {}
+    gossip = [f"{places[server].address}:{places[server].serf}" for server in servers]
+    members = {}
+    for node, place in places.items():
+        data = home.state / "consul" / node
+        config = _common(place, data, gossip)
+        if node in servers:
+            config |= _server(place, len(servers), on_localhost=on_localhost)
+        if management is not None:
+            config["acl"] = _acl(tokens[node], management if node in servers else None)
+        process = Process(_program(config, place, home.state / "consul" / f"{node}.json", management), home)
+        members[node] = Member(process, place, data, management)
+    return Consul(
+        servers=tuple(members[node] for node in servers),
+        agents={node: members[node] for node in nodes},
+        token=management,
+        agent_tokens=tokens,
+    )
+
+
+def _common(place: Place, data: Path, servers: Sequence[str]) -> dict[str, Any]:
+    return {
+        "datacenter": DATACENTER,
+        "node_name": place.node,
+        "data_dir": str(data),
+        "bind_addr": place.address,
+        "client_addr": place.address,
+        "ports": {
+            "http": place.http,
+            "dns": place.dns,
+            "grpc": place.grpc,
+            "grpc_tls": -1,
+            "serf_lan": place.serf,
+            "serf_wan": -1,
+            "server": place.rpc,
+        },
+        "retry_join": [address for address in servers if address != f"{place.address}:{place.serf}"],
+        "retry_interval": "1s",
+        "gossip_lan": FAST_GOSSIP,
+        "performance": {"raft_multiplier": 1},
+        "disable_update_check": True,
+        "log_level": "info",
+    }
+
+
+def _server(place: Place, servers: int, *, on_localhost: bool) -> dict[str, Any]:
+    config: dict[str, Any] = {
+        "server": True,
+        "bootstrap_expect": servers,
+        "connect": {"enabled": False},
+        "ui_config": {"enabled": True},
+    }
+    if on_localhost and is_free(LOCALHOST, place.http):
+        config["addresses"] = {"http": f"{place.address} {LOCALHOST}"}
+    return config
+
+
+def _acl(agent: str, management: str | None) -> dict[str, Any]:
+    tokens = {"agent": agent} | ({"initial_management": management} if management else {})
+    return {"enabled": True, "default_policy": "deny", "tokens": tokens}
+
+
+def _program(config: Mapping[str, Any], place: Place, file: Path, management: str | None) -> Program:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.touch(mode=0o600)
+    file.write_text(json.dumps(config, indent=2))
+    command = (str(CONSUL.path()), "agent", f"-config-file={file}")
+    return Program(f"consul-{place.node.removeprefix('consul-')}", command, ready=lambda: _is_ready(place, management))
+
+
+def _is_ready(place: Place, management: str | None) -> bool:
+    """Whether it knows a leader and stands in the catalog, so that services registered with it show up at once."""
+    try:
+        found = _request(place.address, place.http, management, "GET", f"/v1/catalog/node/{place.node}")
+    except (OSError, http.client.HTTPException, ConsulError):
+        return False
+    return found is not None
+
+
+def _request(host: str, port: int, token: str | None, method: str, path: str, body: Any = None) -> Any:
+    connection = http.client.HTTPConnection(host, port, timeout=10)
+    headers = {"X-Consul-Token": token} if token else {}
+    try:
+        connection.request(method, path, None if body is None else json.dumps(body), headers)
+        response = connection.getresponse()
+        text = response.read().decode()
+    finally:
+        connection.close()
+    if response.status >= 300:
+        raise ConsulError(response.status, text)
+    return json.loads(text) if text else None
