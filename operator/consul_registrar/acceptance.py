@@ -1,0 +1,91 @@
+"""Whether a registration may be carried out at all: its spec, what it refers to, and its service's name.
+
+A Consul service name belongs to the namespace of the oldest registration that publishes it there, unless the
+connection shares names. What is not accepted adds and changes nothing; what stood before stays, save what is gone.
+"""
+
+from collections.abc import Iterable, Mapping
+
+from consul_registrar.api.base import milliseconds
+from consul_registrar.model import Reason, RegistrationKey
+from consul_registrar.objects import Connection, Registration
+
+
+class NameBook:
+    """Which registrations publish which service name in which Consul. One change costs the same whatever else is there."""
+
+    def __init__(self) -> None:
+        self._claims: dict[tuple[str, str], dict[RegistrationKey, str]] = {}
+        self._mine: dict[RegistrationKey, set[tuple[str, str]]] = {}
+
+    def put(self, registration: Registration) -> set[RegistrationKey]:
+        """Take a registration's claims; the other registrations whose acceptance may have changed by it."""
+        new = {(connection, registration.service) for connection in registration.connections}
+        touched = self._release(registration.key, keep=new)
+        for claim in new:
+            holders = self._claims.setdefault(claim, {})
+            if registration.key not in holders:
+                touched |= holders.keys()
+            holders[registration.key] = registration.meta.created
+        if new:
+            self._mine[registration.key] = new
+        return touched - {registration.key}
+
+    def remove(self, key: RegistrationKey) -> set[RegistrationKey]:
+        """Forget a registration; those whose acceptance may have changed by it."""
+        return self._release(key, keep=set())
+
+    def _release(self, key: RegistrationKey, keep: set[tuple[str, str]]) -> set[RegistrationKey]:
+        touched: set[RegistrationKey] = set()
+        for claim in self._mine.pop(key, set()) - keep:
+            holders = self._claims[claim]
+            del holders[key]
+            touched |= holders.keys()
+            if not holders:
+                del self._claims[claim]
+        return touched
+
+    def holder(self, connection: str, service: str) -> RegistrationKey | None:
+        """The oldest registration that publishes this name there: its namespace owns the name."""
+        claims = self._claims.get((connection, service), {})
+        return min(claims, key=lambda key: (claims[key], key), default=None)
+
+
+def refusal(
+    registration: Registration, connections: Mapping[str, Connection], names: NameBook, implicit: Iterable[str] = ()
+) -> Reason | None:
+    """Why the registration is not accepted, None where it is. `implicit`: connections that no object describes."""
+    if isinstance(registration.spec, Reason):
+        return registration.spec
+    for name in registration.connections:
+        connection = connections.get(name)
+        if connection is None and name not in implicit:
+            return Reason("ConnectionNotFound", f"spec.consulRefs: there is no ConsulConnection {name!r}")
+        shared = connection is not None and not isinstance(connection.spec, Reason) and (
+            connection.spec.shared_names == "Allow"
+        )
+        holder = names.holder(name, registration.service)
+        if not shared and holder is not None and holder.namespace != registration.key.namespace:
+            return Reason(
+                "ServiceNameTaken",
+                f"the service name {registration.service!r} belongs to namespace {holder.namespace!r} in Consul "
+                f"{name!r} (registration {holder}); choose another spec.service.name, or let the connection share names",
+            )
+    return None
+
+
+def advice(registration: Registration) -> str:
+    """What is accepted but not as its author may think, "" where there is nothing to say."""
+    if isinstance(registration.spec, Reason):
+        return ""
+    short = [
+        f"checks[{c.name}].deregisterCriticalServiceAfter: {c.deregister_critical_service_after} is below Consul's "
+        "minimum, 1m is used"
+        for c in registration.spec.checks or ()
+        if c.deregister_critical_service_after and _below_minimum(c.deregister_critical_service_after)
+    ]
+    return "; ".join(short)
+
+
+def _below_minimum(duration: str) -> bool:
+    return milliseconds(duration) < 60_000

@@ -1,0 +1,7 @@
+"""The custom resources: pydantic models, the one source of the CRDs in `crds/`."""
+
+from consul_registrar.api.base import GROUP, VERSION
+from consul_registrar.api.connection import ConsulConnectionSpec
+from consul_registrar.api.registration import Check, ServiceRegistrationSpec
+
+__all__ = ["GROUP", "VERSION", "Check", "ConsulConnectionSpec", "ServiceRegistrationSpec"]

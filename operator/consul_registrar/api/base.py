@@ -1,0 +1,199 @@
+"""What all models of the custom resources share: strictness, and rules that span fields.
+
+A rule is written once and enforced twice: as CEL by the API server, and here in Python, for an API server whose CRDs
+are older than this operator and for checks without a cluster. Field types carry their bounds and patterns with them.
+"""
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Annotated, Any, ClassVar, Self
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    GetCoreSchemaHandler,
+    GetJsonSchemaHandler,
+    StringConstraints,
+    model_validator,
+)
+from pydantic.alias_generators import to_camel
+from pydantic_core import CoreSchema, core_schema
+
+from consul_registrar import fieldpath
+
+
+GROUP = "consul-registrar.dev"
+VERSION = "v1alpha1"
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """One validation rule: `cel` for the API server, `holds` for us, one `message` that says what must be."""
+
+    cel: str
+    message: str
+    holds: Callable[[Any], bool]
+
+
+class Model(BaseModel):
+    """A strict, frozen, camelCased part of a custom resource."""
+
+    model_config = ConfigDict(alias_generator=to_camel, populate_by_name=True, extra="forbid", frozen=True)
+    rules: ClassVar[tuple[Rule, ...]] = ()
+
+    @model_validator(mode="after")
+    def _obeys_its_rules(self) -> Self:
+        for rule in self.rules:
+            if not rule.holds(self):
+                raise ValueError(rule.message)
+        return self
+
+
+def cel(*rules: tuple[str, str]) -> dict[str, Any]:
+    """Schema extras for CEL rules: pairs of expression and message."""
+    return {"x-kubernetes-validations": [{"rule": rule, "message": message} for rule, message in rules]}
+
+
+def list_map(*keys: str) -> dict[str, Any]:
+    """Schema extras for a list whose items are told apart by these keys (so that two appliers can own different items)."""
+    return {"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": list(keys)}
+
+
+ATOMIC: dict[str, Any] = {"x-kubernetes-list-type": "atomic"}
+SET: dict[str, Any] = {"x-kubernetes-list-type": "set"}
+
+# --- durations ----------------------------------------------------------------------------------------------------
+
+_DURATION = r"^([0-9]+(\.[0-9]+)?(ms|s|m|h))+$"
+_UNITS = {"ms": 1, "s": 1000, "m": 60_000, "h": 3_600_000}
+
+
+def milliseconds(duration: str) -> int:
+    """A duration such as "1m30s" in milliseconds."""
+    parts = re.findall(r"([0-9.]+)(ms|s|m|h)", duration)
+    return round(sum(float(number) * _UNITS[unit] for number, unit in parts))
+
+
+@dataclass(frozen=True, slots=True)
+class Duration:
+    """Marks a text field as a duration in Go's notation within bounds."""
+
+    low: str
+    high: str
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        text = core_schema.str_schema(pattern=_DURATION, max_length=16)
+        return core_schema.no_info_after_validator_function(self._check, text)
+
+    def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
+        rule = f"duration(self) >= duration('{self.low}') && duration(self) <= duration('{self.high}')"
+        return handler(schema) | cel((rule, self._message))
+
+    @property
+    def _message(self) -> str:
+        return f"must be a duration from {self.low} to {self.high}"
+
+    def _check(self, value: str) -> str:
+        if not milliseconds(self.low) <= milliseconds(value) <= milliseconds(self.high):
+            raise ValueError(self._message)
+        return value
+
+
+# --- ports --------------------------------------------------------------------------------------------------------
+
+_PORT_NAME = r"^[a-z0-9]([a-z0-9-]{0,13}[a-z0-9])?$"
+_PORT_MESSAGE = "must be a number from 1 to 65535 or the name of a container port (lower case, at most 15 characters)"
+
+
+def _is_port(value: int | str) -> int | str:
+    good = 1 <= value <= 65535 if isinstance(value, int) else bool(re.match(_PORT_NAME, value))
+    if not good:
+        raise ValueError(_PORT_MESSAGE)
+    return value
+
+
+PortRef = Annotated[
+    int | str,
+    AfterValidator(_is_port),
+    Field(
+        json_schema_extra={
+            "x-kubernetes-int-or-string": True,
+            **cel(
+                (
+                    f"type(self) == int ? self >= 1 && self <= 65535 : string(self).matches('{_PORT_NAME}')",
+                    _PORT_MESSAGE,
+                )
+            ),
+        }
+    ),
+]
+PortNumber = Annotated[int, Field(ge=1, le=65535)]
+
+# --- texts --------------------------------------------------------------------------------------------------------
+
+SERVICE_NAME = r"^[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?$"
+OBJECT_NAME = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$"
+_PATHS = (
+    "must be text with field paths such as $(metadata.labels['app']), $(metadata.annotations['x']:-default), "
+    "$(metadata.name), $(metadata.namespace), $(spec.nodeName), $(status.podIP), $(status.hostIP) or "
+    "$(node.metadata.labels['x']); a literal $( is written $$("
+)
+
+
+def cel_text(pattern: str) -> str:
+    """A pattern as a CEL string literal."""
+    return '"' + pattern.replace("\\", "\\\\").replace('"', '\\"') + '"'
+
+
+def _is_template(value: str) -> str:
+    if not fieldpath.is_template(value):
+        raise ValueError(_PATHS)
+    return value
+
+
+TEMPLATE_CEL = (f"self.matches({cel_text(fieldpath.PATTERN)})", _PATHS)
+
+
+#: Schema extras and check of a text that may hold field paths.
+TEMPLATE = (AfterValidator(_is_template), Field(json_schema_extra=cel(TEMPLATE_CEL)))
+MetaValue = Annotated[str, StringConstraints(min_length=1, max_length=512), *TEMPLATE]
+Tag = Annotated[str, StringConstraints(min_length=1, max_length=255), *TEMPLATE]
+
+# Reserved for the operator: ownership is read from them. Prefixes, so that there is room to grow.
+_RESERVED_PREFIXES = ("k8s-", "consul-")
+_RESERVED_KEYS = ("external-source", "managed-by", "orphaned-from")
+_META_KEY = r"^[A-Za-z0-9_-]{1,128}$"
+_META_KEY_MESSAGE = "must have keys of at most 128 characters out of A-Z a-z 0-9 _ -"
+_META_RESERVED_MESSAGE = (
+    "must not have keys that are reserved: external-source, managed-by, orphaned-from, and all that begin with "
+    "k8s- or consul-"
+)
+
+
+def _is_meta(value: Mapping[str, str]) -> Mapping[str, str]:
+    if not all(re.match(_META_KEY, key) for key in value):
+        raise ValueError(_META_KEY_MESSAGE)
+    if any(key.startswith(_RESERVED_PREFIXES) or key in _RESERVED_KEYS for key in value):
+        raise ValueError(_META_RESERVED_MESSAGE)
+    return value
+
+
+Meta = Annotated[
+    dict[str, MetaValue],
+    AfterValidator(_is_meta),
+    Field(
+        max_length=48,
+        json_schema_extra=cel(
+            (f"self.all(k, k.matches({cel_text(_META_KEY)}))", _META_KEY_MESSAGE),
+            (
+                " && ".join(
+                    [f"!k.startsWith('{p}')" for p in _RESERVED_PREFIXES] + [f"k != '{k}'" for k in _RESERVED_KEYS]
+                ).join(("self.all(k, ", ")")),
+                _META_RESERVED_MESSAGE,
+            ),
+        ),
+    ),
+]

@@ -1,0 +1,142 @@
+"""`ConsulConnection`: one Consul to write to. The one source of its CRD."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from consul_registrar.api.base import OBJECT_NAME, SET, Model, PortNumber, Rule, cel
+
+_URL = r"^https?://(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?)(:[0-9]{1,5})?$"
+
+
+class SecretKeyRef(Model):
+    """One key of a Secret."""
+
+    namespace: str = Field(
+        min_length=1, max_length=63, pattern=r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$", description="Namespace of the Secret."
+    )
+    name: str = Field(min_length=1, max_length=253, pattern=OBJECT_NAME, description="Name of the Secret.")
+    key: str = Field(min_length=1, max_length=253, pattern=r"^[-._a-zA-Z0-9]+$", description="Key in the Secret.")
+
+
+class Source(Model):
+    """Where a value comes from: exactly one of secretKeyRef and file."""
+
+    secret_key_ref: SecretKeyRef | None = Field(default=None, description="A key of a Secret.")
+    file: str | None = Field(
+        default=None,
+        max_length=1024,
+        pattern=r"^/.+",
+        description="Absolute path of a file in the operator's container; read again when it changes.",
+    )
+    rules = (
+        Rule(
+            "has(self.secretKeyRef) != has(self.file)",
+            "must have exactly one of secretKeyRef and file",
+            lambda self: (self.secret_key_ref is None) != (self.file is None),
+        ),
+    )
+
+
+class Auth(Model):
+    """What the operator shows to Consul."""
+
+    token: Source = Field(description="The ACL token. Consul's agents sync with the token of the registration.")
+    allow_plaintext_token: bool = Field(
+        default=False,
+        description="Send the token over plain HTTP too. Without it a token is sent only over TLS with a verified "
+        "name.",
+    )
+
+
+class Tls(Model):
+    """How the operator trusts Consul."""
+
+    ca: Source | None = Field(
+        default=None, description="Certificate authorities in PEM; default: those of the operator's image."
+    )
+    server_name: str = Field(
+        default="",
+        max_length=253,
+        description="Name to verify in the certificate; default: the host of the address. Agents often have "
+        "client.<datacenter>.consul.",
+    )
+
+
+class NodeAgents(Model):
+    """One Consul client agent on each Kubernetes node; found at the address that the Node object has."""
+
+    port: PortNumber = Field(default=8500, description="Port of the agents' HTTP API.")
+    scheme: Literal["http", "https"] = Field(default="http", description="http or https.")
+    address_type: Literal["InternalIP", "ExternalIP", "Hostname", "InternalDNS", "ExternalDNS"] = Field(
+        default="InternalIP", description="Which of the Node's addresses."
+    )
+
+
+class ConsulConnectionSpec(Model):
+    """Which Consul, how to reach it and what may be done there."""
+
+    mode: Literal["Agent"] = Field(
+        description="Agent: instances are registered with Consul client agents, which run their checks. Can't be "
+        "changed."
+    )
+    addresses: (
+        Annotated[
+            list[
+                Annotated[
+                    str,
+                    Field(
+                        max_length=300,
+                        pattern=_URL,
+                    ),
+                ]
+            ],
+            Field(min_length=1, max_length=1, json_schema_extra=SET),
+        ]
+        | None
+    ) = Field(
+        default=None,
+        description="URL of the one agent to register with, such as http://10.0.0.1:8500. It must lead to one agent, "
+        "never to a load balancer.",
+    )
+    node_agents: NodeAgents | None = Field(
+        default=None, description="Register each Pod with the agent on its own node. {} takes the defaults."
+    )
+    datacenter: str | None = Field(
+        default=None,
+        min_length=1,
+        max_length=64,
+        pattern=r"^[a-z0-9_-]+$",
+        description="Name of the datacenter that the agents must be in; default: any. Can't be changed.",
+    )
+    tls: Tls | None = Field(default=None, description="Trust, for https addresses.")
+    auth: Auth | None = Field(default=None, description="The token, where Consul has ACLs.")
+    policy: Literal["Sync", "UpsertOnly", "Observe"] = Field(
+        default="Sync",
+        description="Sync: register, update and deregister. UpsertOnly: never deregister. Observe: write nothing, "
+        "show in status what would be written.",
+    )
+    shared_names: Literal["Refuse", "Allow"] = Field(
+        default="Refuse",
+        description="Whether registrations of several namespaces may publish one service name. Refuse: it belongs to "
+        "the namespace of the oldest registration.",
+    )
+
+    rules = (
+        Rule(
+            "has(self.addresses) != has(self.nodeAgents)",
+            "must have exactly one of addresses and nodeAgents",
+            lambda self: (self.addresses is None) != (self.node_agents is None),
+        ),
+    )
+
+
+def _immutable(field: str) -> tuple[str, str]:
+    return (
+        f"has(self.{field}) == has(oldSelf.{field}) && (!has(self.{field}) || self.{field} == oldSelf.{field})",
+        f"must not change {field}: another Consul is another ConsulConnection",
+    )
+
+
+#: Rules of the spec that see its old value.
+TRANSITIONS = cel(_immutable("mode"), _immutable("datacenter"))

@@ -1,0 +1,112 @@
+"""The status subresources of both custom resources: what the operator says of them."""
+
+from typing import Literal
+
+from pydantic import Field
+
+from consul_registrar.api.base import ATOMIC, Model, list_map
+
+
+class Condition(Model):
+    """A condition, as everywhere in Kubernetes."""
+
+    type: str = Field(max_length=316, description="Type of the condition.")
+    status: Literal["True", "False", "Unknown"] = Field(description="True, False or Unknown.")
+    reason: str = Field(max_length=1024, description="Why, in one CamelCase word.")
+    message: str = Field(max_length=32768, description="Why, in a sentence.")
+    last_transition_time: str = Field(
+        description="When status changed last.", json_schema_extra={"format": "date-time"}
+    )
+    observed_generation: int = Field(default=0, ge=0, description="The metadata.generation that it speaks of.")
+
+
+class Instances(Model):
+    """Counts of instances; over all Consuls of the registration."""
+
+    desired: int = Field(ge=0, description="How many should be in Consul now.")
+    registered: int = Field(ge=0, description="How many are.")
+    passing: int = Field(ge=0, description="How many of those pass all their checks.")
+    warning: int = Field(ge=0, description="How many have a warning.")
+    critical: int = Field(ge=0, description="How many are critical.")
+    waiting: int = Field(ge=0, description="How many changes wait: the registration is suspended or only observed.")
+    summary: str = Field(max_length=32, description="registered/desired.")
+
+
+class ConsulStatus(Model):
+    """One Consul of the registration."""
+
+    name: str = Field(max_length=253, description="Name of the ConsulConnection.")
+    registered: int = Field(ge=0, description="How many instances are registered there.")
+    passing: int = Field(ge=0, description="How many of those pass all their checks.")
+    conditions: list[Condition] = Field(
+        default_factory=list, max_length=8, description="Conditions in this Consul.", json_schema_extra=list_map("type")
+    )
+
+
+class Problem(Model):
+    """Why one subject is not registered as it should be."""
+
+    subject: str = Field(max_length=320, description="Name of the Pod or endpoint.")
+    reason: str = Field(max_length=128, description="Why, in one CamelCase word.")
+    message: str = Field(max_length=2048, description="Why, in a sentence.")
+
+
+class Problems(Model):
+    """What keeps instances out of Consul."""
+
+    counts: dict[str, int] = Field(default_factory=dict, description="Subjects not registered, by reason.")
+    worst: list[Problem] = Field(
+        default_factory=list, max_length=10, description="Ten of them, by name.", json_schema_extra=ATOMIC
+    )
+
+
+class Reaped(Model):
+    """An instance that its agent removed after it had been critical for long."""
+
+    subject: str = Field(max_length=320, description="UID of the Pod or name of the endpoint.")
+    name: str = Field(max_length=320, description="Name of the Pod or endpoint.")
+    connection: str = Field(max_length=253, description="Name of the ConsulConnection.")
+    at: str = Field(description="When it was noticed.", json_schema_extra={"format": "date-time"})
+    attempts: int = Field(ge=1, description="How often it was reaped in a row.")
+    seen: str = Field(max_length=64, description="What it looked like then; a change registers it again.")
+
+
+class ServiceRegistrationStatus(Model):
+    """What became of the registration."""
+
+    observed_generation: int = Field(default=0, ge=0, description="The metadata.generation that status speaks of.")
+    consul_service: str = Field(default="", max_length=253, description="Name of the service in Consul.")
+    instances: Instances | None = Field(default=None, description="Counts of instances.")
+    consuls: list[ConsulStatus] = Field(
+        default_factory=list, max_length=8, description="Each Consul.", json_schema_extra=list_map("name")
+    )
+    conditions: list[Condition] = Field(
+        default_factory=list,
+        max_length=16,
+        description="Ready on top; Accepted: spec, references and name; Synced: Consul holds it.",
+        json_schema_extra=list_map("type"),
+    )
+    problems: Problems | None = Field(default=None, description="What keeps instances out of Consul.")
+    reaped: list[Reaped] = Field(
+        default_factory=list,
+        max_length=512,
+        description="Instances that their agents removed, as the checks asked; registered again when the Pod changes.",
+        json_schema_extra=list_map("subject", "connection"),
+    )
+
+
+class ConsulConnectionStatus(Model):
+    """How the Consul looks from the operator."""
+
+    observed_generation: int = Field(default=0, ge=0, description="The metadata.generation that status speaks of.")
+    version: str = Field(default="", max_length=64, description="Version of Consul.")
+    datacenter: str = Field(default="", max_length=64, description="Datacenter.")
+    agents: int = Field(default=0, ge=0, description="How many agents there should be.")
+    agents_ready: int = Field(default=0, ge=0, description="How many of them can be written to.")
+    instances: int = Field(default=0, ge=0, description="How many instances stand there that are this connection's.")
+    conditions: list[Condition] = Field(
+        default_factory=list,
+        max_length=16,
+        description="Ready: it can be written to.",
+        json_schema_extra=list_map("type"),
+    )

@@ -1,0 +1,64 @@
+"""What can go wrong between us and Consul, by what follows from it.
+
+    ConsulError
+    ├── NotSent          nothing was applied; try again (refused, DNS, no leader)
+    │   └── Throttled    … not before `after` seconds (429, write limits)
+    ├── OutcomeUnknown   it may have been applied; read back, then repeat (time-out, reset, leadership lost)
+    ├── Stale            the state differs from what we assumed; read again, then plan again
+    ├── Denied           the token may not; nothing changes until token or policy does
+    ├── Invalid          the request is wrong as it stands; never repeat it unchanged
+    └── Misdirected      the address isn't the agent that it was (load balancer, replaced agent); write nothing
+
+Each carries the `Reason` that the condition, the Event and the log line share. `retry` says whether time alone may
+help. Which answer of Consul's means what is decided in `transport.py`.
+"""
+
+from consul_registrar.model import Reason
+
+
+class ConsulError(Exception):
+    """Base of the tree; never raised itself."""
+
+    retry = True
+
+    def __init__(self, reason: Reason) -> None:
+        super().__init__(reason.message)
+        self.reason = reason
+
+
+class NotSent(ConsulError):
+    """Nothing was applied."""
+
+
+class Throttled(NotSent):
+    """Consul pushes back; `after` is the number of seconds it asked for, None where it didn't say."""
+
+    def __init__(self, reason: Reason, after: float | None = None) -> None:
+        super().__init__(reason)
+        self.after = after
+
+
+class OutcomeUnknown(ConsulError):
+    """It may have been applied."""
+
+
+class Stale(ConsulError):
+    """What we assumed no longer holds."""
+
+
+class Denied(ConsulError):
+    """The token may not do this."""
+
+    retry = False
+
+
+class Invalid(ConsulError):
+    """The request is wrong as it stands."""
+
+    retry = False
+
+
+class Misdirected(ConsulError):
+    """The address does not lead to one agent, or no longer to the one it did."""
+
+    retry = False

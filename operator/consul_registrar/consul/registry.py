@@ -1,0 +1,78 @@
+"""The port to one Consul: read what is ours, apply changes, tell what changed. Adapters: `agent.py`.
+
+What to write is decided elsewhere (`plan.py`); an adapter decides how, and where an instance can stand.
+"""
+
+from collections.abc import Callable, Sequence, Set
+from dataclasses import dataclass
+from typing import Protocol
+
+from consul_registrar.consul.errors import ConsulError
+from consul_registrar.model import Change, Instance, Key, Node, Reason, RegistrationKey
+
+
+@dataclass(frozen=True, slots=True)
+class RegistryStatus:
+    """How one Consul looks from here. `reason` says why, also when it is well."""
+
+    ready: bool
+    reason: Reason
+    version: str = ""
+    datacenter: str = ""
+    leader: str = ""
+    agents: int = 0
+    agents_ready: int = 0
+    instances: int = 0
+
+
+#: Called with the keys whose actual state changed, and with the registration keys (subject None) found in Consul.
+OnChange = Callable[[Set[Key]], None]
+
+
+class Registry(Protocol):
+    """One Consul. Everything but `run` and `apply` answers at once from what was read last."""
+
+    name: str
+
+    def status(self) -> RegistryStatus:
+        """What the connection's conditions are made of."""
+        ...
+
+    def place(self, node: Node | None, identity: str, standing: Sequence[Instance]) -> str | Reason:
+        """The Consul node for an instance: of the agent on the Pod's `node`; None: of any, chosen by `identity`.
+
+        An instance that stands somewhere already stays there while that place is sound. A `Reason` where there is
+        no place now: nothing known to be complete may be compared with.
+        """
+        ...
+
+    def reachable(self, consul_node: str) -> bool:
+        """Whether writes to this Consul node can be sent now and what it holds is known completely."""
+        ...
+
+    def instances(self, registration: RegistrationKey, subject: str) -> tuple[Instance, ...]:
+        """What this registration owns here for one subject: last read, with our acknowledged writes over it."""
+        ...
+
+    def subjects(self, registration: RegistrationKey) -> Set[str]:
+        """The subjects for which this registration owns something here."""
+        ...
+
+    def registrations(self) -> Set[RegistrationKey]:
+        """The registrations, existing or not, that own something here."""
+        ...
+
+    def reaped(self, registration: RegistrationKey, subject: str) -> bool:
+        """Whether the agent itself removed it after it had stayed critical for long (deregister-critical-after)."""
+        ...
+
+    async def apply(self, node: str, changes: Sequence[Change]) -> Sequence[ConsulError | None]:
+        """Write changes for one Consul node; one outcome each, in order. None: acknowledged by Consul.
+
+        Never raises for what Consul answers. Two changes of one instance are sent in the order given.
+        """
+        ...
+
+    async def run(self) -> None:
+        """Connect, read, watch and go on for ever; returns only when cancelled. No failure of Consul's ends it."""
+        ...

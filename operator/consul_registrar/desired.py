@@ -1,0 +1,409 @@
+"""What should stand in Consul for one subject of a registration, or why nothing should.
+
+Decides presence, identity, and every field of an instance, from facts that were gathered. Reads nothing, writes
+nothing, knows no clock. What to do about a difference is decided in `plan.py`; whether a registration is accepted at
+all in `acceptance.py`.
+
+    a Pod that is gone                                   absent, always (monotone)
+    a Pod that nobody knows                              absent, once a fresh read has confirmed it
+    a registration that is deleted                       absent, or orphaned by its policy
+    … not accepted                                       kept: nothing added or changed
+    a Pod or endpoint that is not the registration's     absent, once a fresh read has confirmed it
+    … not there yet (no node, no address, not running)   waits
+    … that can't be published as asked                   a problem, kept as it stands
+    else                                                 present
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+
+from consul_registrar import fieldpath, model
+from consul_registrar.api.base import milliseconds
+from consul_registrar.api.registration import Check as CheckSpec
+from consul_registrar.api.registration import Endpoint, Pods, ServiceRegistrationSpec
+from consul_registrar.model import (
+    Cause,
+    Check,
+    ContainerPort,
+    Health,
+    HttpProbe,
+    Instance,
+    Node,
+    Owner,
+    Pod,
+    Probe,
+    Readiness,
+    Reason,
+    TcpProbe,
+    Timing,
+)
+from consul_registrar.objects import Registration
+from consul_registrar.selectors import selects
+
+_HASH_VERSION = "1"
+_MIN_DEREGISTER_AFTER = 60_000  # Consul's agent takes less as one minute (agent/config/default.go)
+_DEFAULT_INTERVAL = 10_000
+_DEFAULT_TIMEOUT = 2_000  # an agent holds its lock while it waits for a probe to end: short keeps it responsive
+_MAX_TAG = 255
+_MAX_META = 512
+_MAX_META_PAIRS = 64
+_READABLE = 120
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """Everything that is known about one subject of a registration, for one Consul.
+
+    `registration` is None where none exists (any more). `place` is the Consul node to stand on, or why there is none.
+    `standing` is what this owner has in Consul for the subject now.
+    """
+
+    owner: Owner
+    subject: str
+    registration: Registration | None
+    refused: Reason | None
+    pod: Pod | None
+    node: Node | None
+    place: str | Reason
+    standing: tuple[Instance, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Present:
+    """It should stand in Consul, like this."""
+
+    instance: Instance
+
+
+@dataclass(frozen=True, slots=True)
+class Absent:
+    """It should not stand in Consul."""
+
+    cause: Cause
+    reason: Reason
+
+    @property
+    def monotone(self) -> bool:
+        """Whether this stays true for ever, so that it needs no confirming read."""
+        return self.cause in {Cause.GONE, Cause.REGISTRATION_DELETED}
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """Leave it as it is. `problem`: somebody must do something; else it only waits."""
+
+    reason: Reason
+    problem: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Orphaned:
+    """What stands shall stay, owned by nobody."""
+
+
+Want = Present | Absent | Kept | Orphaned
+
+
+class _Unpublishable(Exception):  # noqa: N818  (a finding about a Pod, not a failure of ours)
+    def __init__(self, code: str, message: str) -> None:
+        super().__init__(message)
+        self.reason = Reason(code, message)
+
+
+def desired(facts: Facts) -> Want:
+    """What should stand in Consul for these facts."""
+    leaving = _leaving(facts)
+    if leaving is not None:
+        return leaving
+    assert facts.registration is not None
+    spec = facts.registration.spec
+    if facts.refused is not None or isinstance(spec, Reason):
+        return Kept(facts.refused or Reason("InvalidSpec", "the spec is malformed"), problem=True)
+    absence = _not_ours(facts, spec)
+    if absence is not None:
+        return absence
+    waits = _waits(facts, spec.pods)
+    if waits is not None:
+        return Kept(waits, problem=False)
+    return _published(facts, facts.registration, spec)
+
+
+def _leaving(facts: Facts) -> Want | None:
+    """What is over whatever the spec says."""
+    if facts.pod is not None and facts.pod.gone:
+        what = "is terminating" if facts.pod.deleting else f"has ended ({facts.pod.phase})"
+        return Absent(Cause.GONE, Reason("PodGone", f"the Pod {what}"))
+    if facts.pod is None and any(i.meta_value(model.META_POD_UID) for i in facts.standing):
+        return Absent(Cause.VANISHED, Reason("PodGone", "the Pod does not exist"))
+    if facts.registration is None:
+        return Absent(Cause.VANISHED, Reason("RegistrationGone", "the registration does not exist"))
+    if not facts.registration.deleting:
+        return None
+    if facts.registration.orphans:
+        return Orphaned()
+    return Absent(Cause.REGISTRATION_DELETED, Reason("RegistrationDeleted", "the registration is deleted"))
+
+
+def _not_ours(facts: Facts, spec: ServiceRegistrationSpec) -> Absent | None:
+    if facts.registration is not None and facts.owner.connection not in facts.registration.connections:
+        return Absent(Cause.UNSELECTED, Reason("NotReferenced", "the registration has left this Consul"))
+    if spec.endpoints is not None:
+        if any(e.name == facts.subject for e in spec.endpoints):
+            return None
+        return Absent(Cause.UNSELECTED, Reason("EndpointRemoved", "the endpoint is not in the spec"))
+    if facts.pod is None:
+        return Absent(Cause.UNSELECTED, Reason("NotSelected", "there is no such Pod"))
+    assert spec.pods is not None, "the API wants exactly one source"
+    if facts.pod.namespace != facts.owner.namespace or not selects(spec.pods.selector, facts.pod.labels):
+        return Absent(Cause.UNSELECTED, Reason("NotSelected", "the Pod's labels don't match the selector"))
+    return None
+
+
+def _waits(facts: Facts, pods: Pods | None) -> Reason | None:
+    """Why a Pod is not to be registered yet."""
+    pod = facts.pod
+    if pods is None or pod is None:
+        return None
+    if not pod.node:
+        return Reason("PodNotScheduled", "the Pod has no node yet")
+    if not pod.ip:
+        return Reason("PodHasNoAddress", "the Pod has no address yet")
+    if facts.standing:  # once in, it leaves only when it goes: readiness decides its health, not its presence
+        return None
+    if pods.register_when != "Scheduled" and pod.phase != "Running":
+        return Reason("PodNotRunning", f"the Pod is {pod.phase or 'not started'}")
+    if pods.register_when == "Ready" and not pod.ready:
+        return Reason("PodNotReady", "the Pod was not ready yet")
+    return None
+
+
+def _published(facts: Facts, registration: Registration, spec: ServiceRegistrationSpec) -> Want:
+    if isinstance(facts.place, Reason):
+        return Kept(facts.place, problem=True)
+    try:
+        if spec.endpoints is not None:
+            endpoint = next(e for e in spec.endpoints if e.name == facts.subject)
+            return Present(_of_endpoint(facts, facts.place, registration.service, spec, endpoint))
+        assert facts.pod is not None
+        return Present(_of_pod(facts, facts.place, registration.service, spec, facts.pod))
+    except _Unpublishable as finding:
+        return Kept(finding.reason, problem=True)
+
+
+# --- the instance ---------------------------------------------------------------------------------------------------
+
+
+def _of_pod(facts: Facts, place: str, service: str, spec: ServiceRegistrationSpec, pod: Pod) -> Instance:
+    values = _values(pod, facts.node)
+    port = _port(spec.service.port, pod.ports)
+    identity = {
+        model.META_POD: pod.name,
+        model.META_POD_UID: pod.uid,
+        model.META_NODE: pod.node,
+    }
+    name = _instance_id(facts, place, service, pod.name)
+    checks = _checks(spec, name, pod.ip, port, pod)
+    return Instance(
+        node=place,
+        id=name,
+        service=service,
+        address=pod.ip,
+        port=port,
+        tags=_tags(spec.service.tags, values),
+        meta=_meta(spec.service.meta, values, _owner_meta(facts.owner) | identity, checks),
+        checks=checks,
+    )
+
+
+def _of_endpoint(
+    facts: Facts, place: str, service: str, spec: ServiceRegistrationSpec, endpoint: Endpoint
+) -> Instance:
+    values = fieldpath.Values({"metadata.name": endpoint.name, "metadata.namespace": facts.owner.namespace}, {})
+    name = _instance_id(facts, place, service, endpoint.name)
+    checks = _checks(spec, name, endpoint.address, endpoint.port, None)
+    own = _owner_meta(facts.owner) | {model.META_ENDPOINT: endpoint.name}
+    return Instance(
+        node=place,
+        id=name,
+        service=service,
+        address=endpoint.address,
+        port=endpoint.port,
+        tags=_tags(spec.service.tags, values),
+        meta=_meta({**spec.service.meta, **endpoint.meta}, values, own, checks),
+        checks=checks,
+    )
+
+
+def _instance_id(facts: Facts, place: str, service: str, name: str) -> str:
+    """A readable prefix and a hash of the identity; what stands keeps the ID that it has.
+
+    The service's name is part of the identity, so that a new name is another instance, there before the old one goes.
+    """
+    for instance in facts.standing:
+        if instance.node == place and instance.service == service:
+            return instance.id
+    owner = facts.owner
+    parts = (owner.cluster, owner.connection, owner.namespace, owner.registration, facts.subject, service)
+    identity = "".join(f"{len(part)}:{part}" for part in parts)
+    digest = hashlib.sha256(identity.encode()).hexdigest()[:12]
+    return f"{owner.namespace}-{owner.registration}-{name}"[:_READABLE] + f"-{digest}"
+
+
+def _owner_meta(owner: Owner) -> dict[str, str]:
+    return {
+        model.META_SOURCE: "kubernetes",
+        model.META_MANAGED_BY: model.MANAGED_BY,
+        model.META_CLUSTER: owner.cluster,
+        model.META_CONNECTION: owner.connection,
+        model.META_NAMESPACE: owner.namespace,
+        model.META_REGISTRATION: owner.registration,
+    }
+
+
+def _values(pod: Pod, node: Node | None) -> fieldpath.Values:
+    fields = {
+        "metadata.name": pod.name,
+        "metadata.namespace": pod.namespace,
+        "spec.nodeName": pod.node,
+        "status.podIP": pod.ip,
+        "status.hostIP": pod.host_ip,
+    }
+    maps = {
+        "metadata.labels": pod.labels,
+        "metadata.annotations": pod.annotations,
+        "node.metadata.labels": node.labels if node else {},
+    }
+    return fieldpath.Values(fields, maps)
+
+
+def _substitute(text: str, values: fieldpath.Values, where: str) -> str:
+    try:
+        return fieldpath.substitute(text, values)
+    except fieldpath.MissingValue as missing:
+        message = f"{where}: {missing.path} has no value and the field path no default"
+        raise _Unpublishable("FieldPathNotFound", message) from None
+
+
+def _tags(texts: list[str], values: fieldpath.Values) -> tuple[str, ...]:
+    tags = {_substitute(text, values, f"spec.service.tags {text!r}") for text in texts}
+    for tag in tags:
+        if not 0 < len(tag) <= _MAX_TAG or not tag.isprintable():
+            message = f"spec.service.tags: {tag!r} must be 1 to {_MAX_TAG} printable characters"
+            raise _Unpublishable("ValueInvalid", message)
+    return tuple(sorted(tags))
+
+
+def _meta(
+    texts: Mapping[str, str], values: fieldpath.Values, own: dict[str, str], checks: tuple[Check, ...]
+) -> tuple[tuple[str, str], ...]:
+    given = {key: _substitute(text, values, f"spec.service.meta[{key}]") for key, text in texts.items()}
+    for key, value in given.items():
+        if len(value) > _MAX_META or not value.isprintable():
+            message = f"spec.service.meta[{key}] must be at most {_MAX_META} printable characters, not {len(value)}"
+            raise _Unpublishable("ValueInvalid", message)
+    meta = given | own | {model.META_HASH: checks_hash(checks)}
+    if len(meta) > _MAX_META_PAIRS:
+        message = f"spec.service.meta must leave room: Consul takes {_MAX_META_PAIRS} pairs, these would be {len(meta)}"
+        raise _Unpublishable("ValueInvalid", message)
+    return tuple(sorted(meta.items()))
+
+
+# --- ports and checks -----------------------------------------------------------------------------------------------
+
+
+def _port(wanted: int | str | None, declared: tuple[ContainerPort, ...]) -> int:
+    match wanted:
+        case int():
+            return wanted
+        case str():
+            return _named_port(wanted, declared)
+        case None:
+            tcp = sorted({p.port for p in declared if p.protocol == "TCP"})
+            if len(tcp) == 1:
+                return tcp[0]
+            what = "declares no TCP port" if not tcp else f"declares several ({', '.join(map(str, tcp))})"
+            raise _Unpublishable("PortAmbiguous", f"spec.service.port must name one: the Pod {what}")
+
+
+def _named_port(name: str, declared: tuple[ContainerPort, ...]) -> int:
+    for port in declared:
+        if port.name == name:
+            return port.port
+    names = ", ".join(sorted(p.name for p in declared if p.name)) or "none"
+    raise _Unpublishable("PortNotFound", f"container port {name!r} is not declared (declared names: {names})")
+
+
+def _checks(
+    spec: ServiceRegistrationSpec, instance_id: str, host: str, port: int, pod: Pod | None
+) -> tuple[Check, ...]:
+    ports = pod.ports if pod else ()
+    if spec.checks is None:
+        return (_readiness("readiness", "", instance_id, pod),) if pod else ()
+    return tuple(_check(c, instance_id, host, port, ports, pod) for c in spec.checks)
+
+
+def _check(
+    spec: CheckSpec, instance_id: str, host: str, port: int, ports: tuple[ContainerPort, ...], pod: Pod | None
+) -> Check:
+    if spec.readiness is not None:
+        assert pod is not None, "the API refuses a readiness check without Pods"
+        return _readiness(spec.name, spec.notes, instance_id, pod)
+    probe = _probe(spec, host, port, ports)
+    kind = "tcp" if isinstance(probe, TcpProbe) else "http"
+    status = Health(spec.initial_status) if spec.initial_status else None
+    return Check(f"{instance_id}:{spec.name}:{kind}", spec.name, probe, status, spec.notes)
+
+
+def _readiness(name: str, notes: str, instance_id: str, pod: Pod) -> Check:
+    status = Health.PASSING if pod.ready else Health.CRITICAL
+    return Check(f"{instance_id}:{name}:readiness", name, Readiness(), status, notes)
+
+
+def _probe(spec: CheckSpec, host: str, port: int, ports: tuple[ContainerPort, ...]) -> Probe:
+    timing = _timing(spec)
+    if spec.tcp is not None:
+        return TcpProbe(host, _target(spec.tcp.port, port, ports), timing)
+    assert spec.http is not None, "the API wants exactly one kind of check"
+    http = spec.http
+    shown = f"[{host}]" if ":" in host else host
+    return HttpProbe(
+        url=f"{http.scheme}://{shown}:{_target(http.port, port, ports)}{http.path}",
+        method=http.method,
+        headers=tuple(sorted((h.name, h.value) for h in http.headers)),
+        body=http.body,
+        tls_server_name=http.tls_server_name,
+        tls_skip_verify=http.tls_skip_verify,
+        timing=timing,
+    )
+
+
+def _target(wanted: int | str | None, default: int, ports: tuple[ContainerPort, ...]) -> int:
+    return default if wanted is None else _port(wanted, ports)
+
+
+def _timing(spec: CheckSpec) -> Timing:
+    after = spec.deregister_critical_service_after
+    return Timing(
+        interval=milliseconds(spec.interval) if spec.interval else _DEFAULT_INTERVAL,
+        timeout=milliseconds(spec.timeout) if spec.timeout else _DEFAULT_TIMEOUT,
+        deregister_after=max(milliseconds(after), _MIN_DEREGISTER_AFTER) if after else None,
+        success_before_passing=spec.success_before_passing or 0,
+        failures_before_warning=spec.failures_before_warning or 0,
+        failures_before_critical=spec.failures_before_critical or 0,
+    )
+
+
+def checks_hash(checks: tuple[Check, ...]) -> str:
+    """A versioned hash of what Consul doesn't give back: the definitions of the checks.
+
+    The letter r says that some check lets the agent reap the instance: known that way also after a restart.
+    """
+    definitions = [asdict(replace(c, status=None) if isinstance(c.probe, Readiness) else c) for c in checks]
+    digest = hashlib.sha256(json.dumps(definitions, sort_keys=True).encode()).hexdigest()[:16]
+    return f"{_HASH_VERSION}{'r' if any(map(_reaps, checks)) else ''}-{digest}"
+
+
+def _reaps(check: Check) -> bool:
+    return isinstance(check.probe, TcpProbe | HttpProbe) and check.probe.timing.deregister_after is not None

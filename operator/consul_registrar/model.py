@@ -1,0 +1,337 @@
+"""The values that pass between the layers: who owns an instance, what stands in Consul, what a Pod is to us.
+
+Everything here is frozen and knows nothing of Kubernetes' or Consul's wire formats: `kube/` and `consul/` translate.
+What should stand in Consul is decided in `desired.py`, what to do about the difference in `plan.py`.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import NamedTuple
+
+
+class RegistrationKey(NamedTuple):
+    """Names a `ServiceRegistration` object."""
+
+    namespace: str
+    name: str
+
+    def __str__(self) -> str:
+        return f"{self.namespace}/{self.name}"
+
+
+class Key(NamedTuple):
+    """What the work queue holds: one subject of a registration, or (`subject is None`) the registration itself.
+
+    A subject is what becomes an instance: a Pod's UID, or an endpoint's name.
+    """
+
+    registration: RegistrationKey
+    subject: str | None = None
+
+
+class Health(StrEnum):
+    """A check's status, in Consul's words."""
+
+    PASSING = "passing"
+    WARNING = "warning"
+    CRITICAL = "critical"
+
+
+_SEVERITY = {Health.PASSING: 0, Health.WARNING: 1, Health.CRITICAL: 2}
+
+
+def worst(statuses: list[Health]) -> Health:
+    """The health of an instance: that of its worst check; without checks it is passing, as in Consul."""
+    return max(statuses, key=_SEVERITY.__getitem__, default=Health.PASSING)
+
+
+@dataclass(frozen=True, slots=True)
+class Owner:
+    """Whose an instance is. Read from its meta, never from its ID or address (design 3.7)."""
+
+    cluster: str
+    connection: str
+    namespace: str
+    registration: str
+
+    @property
+    def key(self) -> RegistrationKey:
+        return RegistrationKey(self.namespace, self.registration)
+
+
+@dataclass(frozen=True, slots=True)
+class Reason:
+    """Why something is as it is: made once, then used for the condition, the Event and the log line alike.
+
+    `code` is CamelCase and of low cardinality; `message` is a sentence for a person.
+    """
+
+    code: str
+    message: str
+
+
+# --- checks -------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Timing:
+    """How a probe is run. Durations in milliseconds; thresholds count consecutive results; None is Consul's default."""
+
+    interval: int
+    timeout: int
+    deregister_after: int | None = None
+    success_before_passing: int = 0
+    failures_before_warning: int = 0
+    failures_before_critical: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Readiness:
+    """The Pod's readiness as Kubernetes sees it, mirrored: nobody probes, the operator says."""
+
+
+@dataclass(frozen=True, slots=True)
+class TcpProbe:
+    """Passing while a TCP connection to the target can be opened."""
+
+    host: str
+    port: int
+    timing: Timing
+
+
+@dataclass(frozen=True, slots=True)
+class HttpProbe:
+    """Passing on 2xx, warning on 429, else critical. Redirects are never followed (they would leave the target)."""
+
+    url: str
+    method: str
+    headers: tuple[tuple[str, str], ...]
+    body: str
+    tls_server_name: str
+    tls_skip_verify: bool
+    timing: Timing
+
+
+Probe = Readiness | TcpProbe | HttpProbe
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One check of an instance. `probe` is None when read back: Consul doesn't return definitions.
+
+    `status`: desired: what the operator vouches for (readiness), or the status to begin with; None: Consul's to find.
+    Read back: what Consul holds.
+    """
+
+    id: str
+    name: str
+    probe: Probe | None
+    status: Health | None = None
+    notes: str = ""
+
+
+# --- instances ----------------------------------------------------------------------------------------------------
+
+META_MANAGED_BY = "managed-by"
+MANAGED_BY = "consul-registrar"
+META_SOURCE = "external-source"
+META_CLUSTER = "k8s-cluster"
+META_CONNECTION = "k8s-connection"
+META_NAMESPACE = "k8s-namespace"
+META_REGISTRATION = "k8s-registration"
+META_POD = "k8s-pod"
+META_POD_UID = "k8s-pod-uid"
+META_NODE = "k8s-node"
+META_ENDPOINT = "k8s-endpoint"
+META_HASH = "k8s-checks-hash"
+META_NONCE = "k8s-nonce"
+META_ORPHANED = "orphaned-from"
+
+
+@dataclass(frozen=True, slots=True)
+class Instance:
+    """One service instance, desired or actual. The one value that passes between layers.
+
+    `node` is the name of the Consul node it stands on. `tags` and `meta` are sorted, so that equal means equal.
+    """
+
+    node: str
+    id: str
+    service: str
+    address: str
+    port: int
+    tags: tuple[str, ...] = ()
+    meta: tuple[tuple[str, str], ...] = ()
+    checks: tuple[Check, ...] = ()
+    tag_override: bool = False
+
+    def meta_value(self, key: str) -> str:
+        """The value of one meta key, "" where it is missing."""
+        return next((value for name, value in self.meta if name == key), "")
+
+    @property
+    def owner(self) -> Owner | None:
+        """Who owns it by its meta; None: it is foreign, and never touched."""
+        meta = dict(self.meta)
+        if meta.get(META_MANAGED_BY) != MANAGED_BY:
+            return None
+        parts = [meta.get(k, "") for k in (META_CLUSTER, META_CONNECTION, META_NAMESPACE, META_REGISTRATION)]
+        return Owner(*parts) if all(parts) else None
+
+    @property
+    def subject(self) -> str:
+        """The Pod's UID or the endpoint's name that it stands for, "" where its meta says neither."""
+        return self.meta_value(META_POD_UID) or self.meta_value(META_ENDPOINT)
+
+    @property
+    def health(self) -> Health:
+        return worst([c.status for c in self.checks if c.status is not None])
+
+
+# --- what the cluster holds -----------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class ContainerPort:
+    """A declared port of a container."""
+
+    name: str
+    port: int
+    protocol: str = "TCP"
+
+
+@dataclass(frozen=True, slots=True)
+class Pod:
+    """A Pod, cut down to what a registration can use."""
+
+    uid: str
+    namespace: str
+    name: str
+    version: int
+    labels: Mapping[str, str]
+    annotations: Mapping[str, str]
+    node: str
+    phase: str
+    ip: str
+    host_ip: str
+    deleting: bool
+    ready: bool
+    restarts: int
+    ports: tuple[ContainerPort, ...]
+
+    @property
+    def finished(self) -> bool:
+        return self.phase in {"Succeeded", "Failed"}
+
+    @property
+    def gone(self) -> bool:
+        """Gone Pods never come back: removing what they left is right, whoever does it, however late (design 1)."""
+        return self.deleting or self.finished
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """A Kubernetes node: its labels for field paths, its addresses for the Consul agent on it.
+
+    `addresses` maps a type (InternalIP, ExternalIP, Hostname…) to the first address of that type.
+    """
+
+    uid: str
+    name: str
+    version: int
+    labels: Mapping[str, str]
+    addresses: Mapping[str, str]
+
+
+# --- changes ------------------------------------------------------------------------------------------------------
+
+
+class Cause(StrEnum):
+    """Why a change is made; it stands in the audit line of the write.
+
+    GONE is monotone: always right. Every later one is an absence: true only while it holds, so it is confirmed
+    by a fresh read before anything is removed (design chapter 1, law 4).
+    """
+
+    DESIRED = "desired"
+    EDITED = "edited"
+    DRIFT = "drift"
+    READINESS = "readiness"
+    GONE = "gone"
+    VANISHED = "vanished"
+    UNSELECTED = "unselected"
+    REPLACED = "replaced"
+    REGISTRATION_DELETED = "registration-deleted"
+    ORPHANED = "orphaned"
+
+
+@dataclass(frozen=True, slots=True)
+class Register:
+    """Write the instance. `define`: the checks to (re)define with it; the others are left alone, running."""
+
+    instance: Instance
+    define: tuple[Check, ...]
+    cause: Cause
+
+    @property
+    def node(self) -> str:
+        return self.instance.node
+
+    @property
+    def id(self) -> str:
+        return self.instance.id
+
+
+@dataclass(frozen=True, slots=True)
+class Feed:
+    """Set the status of a check that the operator vouches for."""
+
+    instance: Instance
+    check: Check
+    cause: Cause = Cause.READINESS
+
+    @property
+    def node(self) -> str:
+        return self.instance.node
+
+    @property
+    def id(self) -> str:
+        return self.instance.id
+
+
+@dataclass(frozen=True, slots=True)
+class DropCheck:
+    """Remove one check of ours that the instance no longer has."""
+
+    instance: Instance
+    check_id: str
+    cause: Cause = Cause.EDITED
+
+    @property
+    def node(self) -> str:
+        return self.instance.node
+
+    @property
+    def id(self) -> str:
+        return self.instance.id
+
+
+@dataclass(frozen=True, slots=True)
+class Deregister:
+    """Remove the instance and its checks. `instance` is the actual one, as it was read."""
+
+    instance: Instance
+    cause: Cause
+
+    @property
+    def node(self) -> str:
+        return self.instance.node
+
+    @property
+    def id(self) -> str:
+        return self.instance.id
+
+
+Change = Register | Feed | DropCheck | Deregister
+

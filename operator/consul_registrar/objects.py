@@ -1,0 +1,125 @@
+"""The custom resources as the core knows them: parsed once, at the door.
+
+Decides what an object's spec means where it is malformed (an error that says what must be, never an exception later).
+The fields themselves are the API's (`api/`).
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from pydantic import ValidationError
+
+from consul_registrar.api.base import Model
+from consul_registrar.api.connection import ConsulConnectionSpec
+from consul_registrar.api.registration import ServiceRegistrationSpec
+from consul_registrar.model import Reason, RegistrationKey
+
+M = TypeVar("M", bound=Model)
+
+#: Finalizer of both custom resources: what they left in Consul is cleaned before they go.
+FINALIZER = "consul-registrar.dev/deregister"
+#: Annotation by which a person lets a registration go although its Consul can't be cleaned.
+SKIP_DEREGISTRATION = "consul-registrar.dev/skip-deregistration"
+
+
+@dataclass(frozen=True, slots=True)
+class Meta:
+    """What both kinds have in common. `created` and `deleted` are RFC 3339 texts; "" is not set."""
+
+    uid: str
+    version: int
+    generation: int
+    created: str
+    deleted: str
+    finalizers: tuple[str, ...]
+    annotations: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Registration:
+    """A ServiceRegistration. `spec` is a Reason where it is malformed."""
+
+    key: RegistrationKey
+    meta: Meta
+    spec: ServiceRegistrationSpec | Reason
+    status: Mapping[str, Any]
+
+    @property
+    def service(self) -> str:
+        """The name in Consul."""
+        if isinstance(self.spec, Reason):
+            return ""
+        return self.spec.service.name or self.key.name
+
+    @property
+    def connections(self) -> tuple[str, ...]:
+        """The connections that it wants to be registered in."""
+        return () if isinstance(self.spec, Reason) else tuple(ref.name for ref in self.spec.consul_refs)
+
+    @property
+    def deleting(self) -> bool:
+        return bool(self.meta.deleted)
+
+    @property
+    def orphans(self) -> bool:
+        """Whether its deletion leaves the instances in Consul: by policy, or since a suspended one writes nothing."""
+        return not isinstance(self.spec, Reason) and (self.spec.deletion_policy == "Orphan" or self.spec.suspend)
+
+
+@dataclass(frozen=True, slots=True)
+class Connection:
+    """A ConsulConnection. `spec` is a Reason where it is malformed."""
+
+    name: str
+    meta: Meta
+    spec: ConsulConnectionSpec | Reason
+    status: Mapping[str, Any]
+
+
+def registration(body: Mapping[str, Any]) -> Registration:
+    """A registration from an object's body."""
+    metadata = body["metadata"]
+    key = RegistrationKey(metadata["namespace"], metadata["name"])
+    spec = _spec(ServiceRegistrationSpec, body)
+    if isinstance(spec, ServiceRegistrationSpec) and (spec.service.name or key.name) == "consul":
+        spec = Reason("InvalidSpec", "spec.service.name must not be 'consul': that service is Consul's own")
+    return Registration(key, _meta(metadata), spec, body.get("status") or {})
+
+
+def connection(body: Mapping[str, Any]) -> Connection:
+    """A connection from an object's body."""
+    metadata = body["metadata"]
+    return Connection(
+        metadata["name"], _meta(metadata), _spec(ConsulConnectionSpec, body), body.get("status") or {}
+    )
+
+
+def _meta(metadata: Mapping[str, Any]) -> Meta:
+    return Meta(
+        uid=metadata["uid"],
+        version=int(metadata["resourceVersion"]),
+        generation=metadata.get("generation", 0),
+        created=metadata.get("creationTimestamp") or "",
+        deleted=metadata.get("deletionTimestamp") or "",
+        finalizers=tuple(metadata.get("finalizers") or ()),
+        annotations=metadata.get("annotations") or {},
+    )
+
+
+def _spec(model: type[M], body: Mapping[str, Any]) -> M | Reason:
+    try:
+        return model.model_validate(body.get("spec") or {})
+    except ValidationError as error:
+        return Reason("InvalidSpec", "; ".join(_finding(e) for e in error.errors()[:5]))
+
+
+def _finding(error: Any) -> str:
+    """One finding as `spec.checks[0].http.path: must …`."""
+    path = "spec"
+    for part in error["loc"]:
+        path += f"[{part}]" if isinstance(part, int) else f".{part}"
+    message = str(error["msg"]).removeprefix("Value error, ")
+    value = error["input"]
+    shown = f", not {value!r}" if isinstance(value, (str, int, float)) else ""
+    return f"{path}: {message}{shown}"

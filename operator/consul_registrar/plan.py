@@ -1,0 +1,118 @@
+"""What to do about the difference between what should stand in Consul and what does.
+
+Decides the changes for one subject of one registration in one Consul, and their order; never looks at what another
+owner has. Which instance should stand is decided in `desired.py`; whether a removal may pass, in `guard.py`.
+
+    want      standing                     changes
+    -------   --------------------------   ---------------------------------------------------------
+    present   nothing                      register with all checks
+    present   the same                     none
+    present   other fields                 register, its running checks left alone
+    present   other check definitions      register with all checks; drop the checks that it no longer has
+    present   a check is missing           register with that check
+    present   another readiness            feed it
+    present   also elsewhere               … all of the above first, then deregister the other (make before break)
+    absent    something                    deregister
+    orphaned  something                    register without owner, checks left alone
+    kept      anything                     none
+"""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from consul_registrar import model
+from consul_registrar.desired import Absent, Kept, Orphaned, Present, Want
+from consul_registrar.model import Cause, Change, Check, Deregister, DropCheck, Feed, Instance, Readiness, Register
+
+_OWNERSHIP = (
+    model.META_MANAGED_BY,
+    model.META_CLUSTER,
+    model.META_CONNECTION,
+    model.META_NAMESPACE,
+    model.META_REGISTRATION,
+    model.META_HASH,
+)
+
+
+def plan(want: Want, standing: Sequence[Instance]) -> tuple[Change, ...]:
+    """The changes that turn `standing` into what is wanted, in the order in which they must be made."""
+    match want:
+        case Present(instance):
+            return _arrive(instance, standing)
+        case Absent(cause):
+            return tuple(Deregister(i, cause) for i in standing)
+        case Orphaned():
+            return tuple(Register(_orphan(i), (), Cause.ORPHANED) for i in standing)
+        case Kept():
+            return ()
+
+
+def allowed(changes: tuple[Change, ...], policy: str) -> tuple[Change, ...]:
+    """The changes that a connection's policy lets pass: Sync all, UpsertOnly no removal, Observe none."""
+    match policy:
+        case "Observe":
+            return ()
+        case "UpsertOnly":
+            return tuple(c for c in changes if not isinstance(c, Deregister))
+        case _:
+            return changes
+
+
+def _arrive(wanted: Instance, standing: Sequence[Instance]) -> tuple[Change, ...]:
+    same = [i for i in standing if (i.node, i.id) == (wanted.node, wanted.id)]
+    others = [i for i in standing if (i.node, i.id) != (wanted.node, wanted.id)]
+    first = _update(wanted, same[0]) if same else (Register(wanted, wanted.checks, Cause.DESIRED),)
+    return (*first, *(Deregister(i, Cause.REPLACED) for i in others))
+
+
+def _update(wanted: Instance, have: Instance) -> tuple[Change, ...]:
+    statuses = {c.id: c.status for c in have.checks}
+    define = _to_define(wanted, have)
+    changes: list[Change] = []
+    if define or not same_fields(wanted, have):
+        changes.append(Register(wanted, define, Cause.EDITED if _fields(wanted) != _fields(have) else Cause.DRIFT))
+    kept = {c.id for c in wanted.checks}
+    changes += [DropCheck(wanted, c.id) for c in have.checks if c.id not in kept]
+    defined = {c.id for c in define}
+    changes += [Feed(wanted, c) for c in wanted.checks if c.id not in defined and _is_wrong(c, statuses.get(c.id))]
+    return tuple(changes)
+
+
+def _is_wrong(check: Check, status: model.Health | None) -> bool:
+    return isinstance(check.probe, Readiness) and check.status != status
+
+
+def _to_define(wanted: Instance, have: Instance) -> tuple[Check, ...]:
+    """The checks to (re)define: all when a definition differs, else those that are missing.
+
+    Only differing definitions are defined anew: to define a check again starts its probe from nothing.
+    """
+    if _comparable_hash(wanted, have) != wanted.meta_value(model.META_HASH):
+        return wanted.checks
+    known = {c.id for c in have.checks}
+    return tuple(c for c in wanted.checks if c.id not in known)
+
+
+def _comparable_hash(wanted: Instance, have: Instance) -> str:
+    """What stands, as far as it can be compared: the hash of an older version is accepted as it is (law 9)."""
+    mine, theirs = wanted.meta_value(model.META_HASH), have.meta_value(model.META_HASH)
+    version = mine.partition("-")[0].rstrip("r")
+    return theirs if theirs.partition("-")[0].rstrip("r") == version or not theirs else mine
+
+
+def same_fields(wanted: Instance, have: Instance) -> bool:
+    """Whether the service itself is as wanted; its checks apart."""
+    return _fields(wanted) == _fields(have) and _comparable_hash(wanted, have) == wanted.meta_value(model.META_HASH)
+
+
+def _fields(i: Instance) -> tuple[object, ...]:
+    meta = tuple(pair for pair in i.meta if pair[0] not in {model.META_HASH, model.META_NONCE})
+    tags = () if i.tag_override else i.tags
+    return (i.service, i.address, i.port, tags, meta, i.tag_override)
+
+
+def _orphan(i: Instance) -> Instance:
+    """The instance without an owner. Where it came from stays readable, so that it can be adopted."""
+    origin = "/".join(i.meta_value(key) for key in _OWNERSHIP[1:5])
+    meta = dict(pair for pair in i.meta if pair[0] not in _OWNERSHIP) | {model.META_ORPHANED: origin[:512]}
+    return replace(i, meta=tuple(sorted(meta.items())), checks=())

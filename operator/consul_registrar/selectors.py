@@ -1,0 +1,24 @@
+"""Label selectors as Kubernetes defines them (k8s.io/apimachinery/pkg/labels): which labels a selector takes."""
+
+from collections.abc import Mapping
+
+from consul_registrar.api.registration import Selector, SelectorRequirement
+
+
+def selects(selector: Selector, labels: Mapping[str, str]) -> bool:
+    """Whether all requirements hold for these labels."""
+    return all(labels.get(key) == value for key, value in selector.match_labels.items()) and all(
+        _holds(requirement, labels) for requirement in selector.match_expressions
+    )
+
+
+def _holds(requirement: SelectorRequirement, labels: Mapping[str, str]) -> bool:
+    match requirement.operator:
+        case "In":
+            return labels.get(requirement.key) in requirement.values
+        case "NotIn":  # also where the label is missing, as in Kubernetes
+            return labels.get(requirement.key) not in requirement.values
+        case "Exists":
+            return requirement.key in labels
+        case "DoesNotExist":
+            return requirement.key not in labels
