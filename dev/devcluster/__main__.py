@@ -16,7 +16,7 @@ import click
 
 from devcluster.build import BuildError, ensure_tools
 from devcluster.cluster import DEV, Cluster, Options, link_programs
-from devcluster.net import NoAddresses
+from devcluster.net import NoAddressesError
 from devcluster.process import StartError, end_recorded, recorded, remove_state
 
 REPOSITORY = DEV.parent
@@ -173,7 +173,7 @@ def _say(text: str) -> None:
 def _run() -> None:
     try:
         main(prog_name="python -m devcluster")
-    except (BuildError, NoAddresses, StartError) as error:
+    except (BuildError, NoAddressesError, StartError) as error:
         _say(f"Error: {error}")
         sys.exit(1)
 

