@@ -1,0 +1,71 @@
+"""Everything that talks to Kubernetes. Nothing here knows Consul, or what a registration means.
+
+    login -> client -> listing, reflector   Pods, Nodes:      list and watch, msgspec-decoded    -> Store
+                    -> resources, embedded  custom resources: kopf's events and complete lists   -> Store
+                    -> writes, events       status, finalizers, Events; fresh reads, Secrets
+
+What reaches a store is decided in `intake.py`, in one place for both sources: read it first.
+"""
+
+from consul_registrar.kube.client import KubeClient, Login
+from consul_registrar.kube.codec import Codec, Page
+from consul_registrar.kube.errors import (
+    Conflict,
+    Forbidden,
+    Gone,
+    Invalid,
+    KubeError,
+    LoginFailed,
+    NotFound,
+    Throttled,
+    Unavailable,
+)
+from consul_registrar.kube.events import Regarding, post_event, regarding
+from consul_registrar.kube.intake import Store
+from consul_registrar.kube.login import login
+from consul_registrar.kube.records import NODES, PODS
+from consul_registrar.kube.reflector import Reflector
+from consul_registrar.kube.resources import CONNECTION, REGISTRATION, CustomObject, CustomResources, Kind
+from consul_registrar.kube.writes import (
+    add_finalizer,
+    fresh_object,
+    fresh_pod,
+    patch_status,
+    read_secret,
+    remove_finalizer,
+)
+
+__all__ = [
+    "CONNECTION",
+    "NODES",
+    "PODS",
+    "REGISTRATION",
+    "Codec",
+    "Conflict",
+    "CustomObject",
+    "CustomResources",
+    "Forbidden",
+    "Gone",
+    "Invalid",
+    "Kind",
+    "KubeClient",
+    "KubeError",
+    "Login",
+    "LoginFailed",
+    "NotFound",
+    "Page",
+    "Reflector",
+    "Regarding",
+    "Store",
+    "Throttled",
+    "Unavailable",
+    "add_finalizer",
+    "fresh_object",
+    "fresh_pod",
+    "login",
+    "patch_status",
+    "post_event",
+    "read_secret",
+    "regarding",
+    "remove_finalizer",
+]

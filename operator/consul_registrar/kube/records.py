@@ -1,0 +1,189 @@
+"""Pods and Nodes from the API server's JSON, cut down while decoding to what a registration can use.
+
+Everything is optional and nullable on the wire: young Pods carry null where lists are expected. What repeats from Pod
+to Pod (namespaces, nodes, labels, ports) is kept once. What the values mean is decided elsewhere.
+"""
+
+import sys
+from collections.abc import Iterable, Iterator, Mapping
+from functools import lru_cache
+
+import msgspec
+
+from consul_registrar.kube.codec import Codec, Page, version_of
+from consul_registrar.model import ContainerPort, Node, Pod
+
+#: kubectl's copy of the whole manifest: large, of no use to a field path, and it would be kept for every Pod.
+_LAST_APPLIED = "kubectl.kubernetes.io/last-applied-configuration"
+
+_intern = sys.intern
+
+
+class _Wire(msgspec.Struct, gc=False, rename="camel"):
+    """Base of what is read from the wire: camelCase, unknown fields skipped without decoding."""
+
+
+class _Meta(_Wire):
+    uid: str | None = None
+    name: str | None = None
+    namespace: str | None = None
+    resource_version: str | None = None
+    deletion_timestamp: str | None = None
+    labels: dict[str, str] | None = None
+    annotations: dict[str, str] | None = None
+
+
+class _Port(_Wire):
+    container_port: int | None = None
+    name: str | None = None
+    protocol: str | None = None
+
+
+class _Container(_Wire):
+    ports: list[_Port] | None = None
+    restart_policy: str | None = None
+
+
+class _PodSpec(_Wire):
+    node_name: str | None = None
+    containers: list[_Container] | None = None
+    init_containers: list[_Container] | None = None
+
+
+class _Condition(_Wire):
+    type: str | None = None
+    status: str | None = None
+
+
+class _ContainerStatus(_Wire):
+    restart_count: int | None = None
+
+
+class _PodStatus(_Wire):
+    phase: str | None = None
+    pod_i_p: str | None = msgspec.field(default=None, name="podIP")
+    host_i_p: str | None = msgspec.field(default=None, name="hostIP")
+    conditions: list[_Condition] | None = None
+    container_statuses: list[_ContainerStatus] | None = None
+
+
+class _PodWire(_Wire):
+    metadata: _Meta | None = None
+    spec: _PodSpec | None = None
+    status: _PodStatus | None = None
+
+
+class _Address(_Wire):
+    type: str | None = None
+    address: str | None = None
+
+
+class _NodeStatus(_Wire):
+    addresses: list[_Address] | None = None
+
+
+class _NodeWire(_Wire):
+    metadata: _Meta | None = None
+    status: _NodeStatus | None = None
+
+
+class ListMeta(msgspec.Struct, gc=False):
+    """A list's own metadata."""
+
+    resourceVersion: str | None = None  # noqa: N815 - the wire's name
+    token: str | None = msgspec.field(default=None, name="continue")
+
+
+class _PodList(_Wire):
+    metadata: ListMeta | None = None
+    items: list[_PodWire] | None = None
+
+
+class _NodeList(_Wire):
+    metadata: ListMeta | None = None
+    items: list[_NodeWire] | None = None
+
+
+_POD = msgspec.json.Decoder(_PodWire)
+_PODS = msgspec.json.Decoder(_PodList)
+_NODE = msgspec.json.Decoder(_NodeWire)
+_NODES = msgspec.json.Decoder(_NodeList)
+
+
+def _pod(wire: _PodWire) -> Pod:
+    meta, spec, status = wire.metadata or _Meta(), wire.spec or _PodSpec(), wire.status or _PodStatus()
+    return Pod(
+        uid=meta.uid or "",
+        namespace=_intern(meta.namespace or ""),
+        name=meta.name or "",
+        version=version_of(meta.resource_version),
+        labels=_interned(meta.labels),
+        annotations=_annotations(meta.annotations),
+        node=_intern(spec.node_name or ""),
+        phase=_intern(status.phase or ""),
+        ip=status.pod_i_p or "",
+        host_ip=_intern(status.host_i_p or ""),
+        deleting=meta.deletion_timestamp is not None,
+        ready=any(c.type == "Ready" and c.status == "True" for c in status.conditions or ()),
+        restarts=sum(c.restart_count or 0 for c in status.container_statuses or ()),
+        ports=_ports(spec),
+    )
+
+
+def _ports(spec: _PodSpec) -> tuple[ContainerPort, ...]:
+    ports = [port for container in _running(spec) for port in container.ports or ()]
+    return _kept_once(tuple((port.name or "", port.container_port or 0, port.protocol or "TCP") for port in ports))
+
+
+def _running(spec: _PodSpec) -> Iterator[_Container]:
+    """The containers that run as long as the Pod does: sidecars are init containers that are always restarted."""
+    yield from spec.containers or ()
+    yield from (c for c in spec.init_containers or () if c.restart_policy == "Always")
+
+
+@lru_cache(maxsize=4096)
+def _kept_once(declared: tuple[tuple[str, int, str], ...]) -> tuple[ContainerPort, ...]:
+    return tuple(ContainerPort(*port) for port in declared)
+
+
+def _interned(labels: Mapping[str, str] | None) -> dict[str, str]:
+    return {_intern(key): _intern(value) for key, value in (labels or {}).items()}
+
+
+def _annotations(annotations: Mapping[str, str] | None) -> dict[str, str]:
+    return {_intern(key): value for key, value in (annotations or {}).items() if key != _LAST_APPLIED}
+
+
+def _node(wire: _NodeWire) -> Node:
+    meta, status = wire.metadata or _Meta(), wire.status or _NodeStatus()
+    return Node(
+        uid=meta.uid or "",
+        name=_intern(meta.name or ""),
+        version=version_of(meta.resource_version),
+        labels=_interned(meta.labels),
+        addresses=_first_of_each(status.addresses or ()),
+    )
+
+
+def _first_of_each(addresses: Iterable[_Address]) -> dict[str, str]:
+    found: dict[str, str] = {}
+    for entry in addresses:
+        if entry.type and entry.address:
+            found.setdefault(_intern(entry.type), entry.address)
+    return found
+
+
+def _pods(raw: bytes) -> Page[Pod]:
+    wire = _PODS.decode(raw)
+    meta = wire.metadata or ListMeta()
+    return Page(tuple(map(_pod, wire.items or ())), version_of(meta.resourceVersion), meta.token or "")
+
+
+def _nodes(raw: bytes) -> Page[Node]:
+    wire = _NODES.decode(raw)
+    meta = wire.metadata or ListMeta()
+    return Page(tuple(map(_node, wire.items or ())), version_of(meta.resourceVersion), meta.token or "")
+
+
+PODS: Codec[Pod] = Codec("Pod", page=_pods, obj=lambda raw: _pod(_POD.decode(raw)))
+NODES: Codec[Node] = Codec("Node", page=_nodes, obj=lambda raw: _node(_NODE.decode(raw)))

@@ -1,0 +1,132 @@
+"""Keeps a store true to one collection of the API server: list, watch for ever, list again when it must.
+
+    ended by                                       then
+    the server, in order; a broken connection      resume from the last version seen
+    410, silence, undecodable data, a bug          list again
+    `FRUITLESS` attempts in a row without news     list again: the version may be of another history (restored etcd)
+    a stale list                                   list again; `intake.py` decides when to believe it
+
+Nothing ends it but cancellation, and every round waits, from 0.1 to 10 s: a server that answers and hangs up at once is
+not hammered. What reaches the store is decided in `intake.py`; what follows from it, elsewhere.
+"""
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable
+from typing import Generic, TypeVar
+
+from consul_registrar.kube.backoff import Backoff
+from consul_registrar.kube.client import KubeClient
+from consul_registrar.kube.codec import Bookmark, Codec, Deleted, Event, Put, Versioned
+from consul_registrar.kube.errors import Gone, KubeError, Silent, Throttled
+from consul_registrar.kube.intake import Intake, StaleList, Store
+from consul_registrar.kube.listing import PAGE, complete_list
+
+_log = logging.getLogger(__name__)
+
+T = TypeVar("T", bound=Versioned)
+
+FRUITLESS = 5
+#: Seconds after which a round counts as good even if nothing happened in it.
+_LASTED = 10.0
+
+
+class Reflector(Generic[T]):
+    """One collection. `selector` is applied by the API server; what leaves it `vanished`, unless it is terminating."""
+
+    def __init__(
+        self,
+        client: KubeClient,
+        path: str,
+        codec: Codec[T],
+        store: Store[T],
+        *,
+        selector: str = "",
+        limit: int = PAGE,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.synced = asyncio.Event()
+        self._client = client
+        self._path = path
+        self._codec = codec
+        self._intake = Intake(store, selective=bool(selector))
+        self._selector = selector
+        self._limit = limit
+        self._clock = clock
+        self._heard = clock()
+        self._version = 0
+        self._fruitless = 0
+        self._backoff = Backoff(0.1, 10.0)
+
+    def staleness(self) -> float:
+        """Seconds since the last event, bookmark or complete list; from the start where there was none."""
+        return self._clock() - self._heard
+
+    async def run(self) -> None:
+        """List and watch for ever; returns only when cancelled."""
+        while True:
+            began, patience = self._clock(), 0.0
+            try:
+                await self._round()
+            except KubeError as error:
+                patience = self._after(error)
+            except StaleList as error:
+                _log.warning("%s: %s", self._path, error)
+            except Exception:  # noqa: BLE001 - whatever it is, a fresh list mends what it may have left half done
+                _log.exception("%s: listing again after an unexpected error", self._path)
+                self._version = 0
+            if self._clock() - began > _LASTED:
+                self._fruitful()
+            await asyncio.sleep(max(patience, self._backoff.delay()))
+
+    async def _round(self) -> None:
+        """List where it must, then watch until the stream ends."""
+        self._fruitless += 1
+        if not self._version or self._fruitless > FRUITLESS:
+            await self._list()
+        async with self._client.watch(self._path, str(self._version), selector=self._selector) as lines:
+            async for line in lines:
+                self._hear(line)
+
+    async def _list(self) -> None:
+        self._version = 0
+        self._version = await complete_list(
+            self._client, [self._path], self._codec, self._intake, selector=self._selector, limit=self._limit
+        )
+        self._heard = self._clock()
+        self._fruitless = 0
+        self.synced.set()
+
+    def _hear(self, line: bytes) -> None:
+        event = self._codec.event(line)
+        if isinstance(event, KubeError):
+            raise event
+        if event is None:
+            _log.warning("%s: the watch sent an event of an unknown type, which is ignored", self._path)
+            return
+        self._intake.take(event)
+        self._heard = self._clock()
+        version = _version_after(event)
+        if version > self._version:
+            self._version = version
+            self._fruitful()
+
+    def _fruitful(self) -> None:
+        self._fruitless = 0
+        self._backoff.reset()
+
+    def _after(self, error: KubeError) -> float:
+        """What an error means for the next round; returns the seconds that the server asked us to wait."""
+        if isinstance(error, Gone | Silent):
+            self._version = 0
+        _log.log(logging.DEBUG if isinstance(error, Gone) else logging.WARNING, "%s: %s", self._path, error)
+        return error.after or 0.0 if isinstance(error, Throttled) else 0.0
+
+
+def _version_after(event: Event[T]) -> int:
+    match event:
+        case Put(obj):
+            return obj.version
+        case Deleted(version=version) | Bookmark(version=version):
+            return version

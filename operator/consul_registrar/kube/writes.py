@@ -1,0 +1,154 @@
+"""What we write to Kubernetes, and the reads that must be fresh: status, finalizers, Secrets.
+
+Decided here: how a write is made safe against others writing the same object. Whether and what to write, and when to
+try again, is the callers'. Events are in `events.py`.
+"""
+
+import base64
+import binascii
+import logging
+from collections.abc import Callable, Mapping
+from urllib.parse import quote
+
+import msgspec
+
+from consul_registrar.kube.client import KubeClient
+from consul_registrar.kube.codec import JsonObject
+from consul_registrar.kube.errors import Conflict, Invalid, NotFound
+from consul_registrar.kube.records import PODS
+from consul_registrar.kube.resources import CustomObject, Kind, codec_of
+from consul_registrar.model import Pod
+
+_log = logging.getLogger(__name__)
+
+#: How often a finalizer is tried against others who change the list at the same time.
+_ATTEMPTS = 5
+
+
+def merge_patch(previous: JsonObject, wanted: JsonObject) -> dict[str, object]:
+    """The merge patch (RFC 7386) that makes `previous` into `wanted`: nulls for what goes, `{}` if equal."""
+    patch: dict[str, object] = {key: None for key in previous if key not in wanted}
+    for key, value in wanted.items():
+        before = previous.get(key)
+        if isinstance(value, Mapping) and isinstance(before, Mapping):
+            inner = merge_patch(before, value)
+            if inner:
+                patch[key] = inner
+        elif before != value or key not in previous:
+            patch[key] = value
+    return patch
+
+
+async def patch_status(client: KubeClient, path: str, previous: JsonObject, wanted: JsonObject) -> bool:
+    """Make the status of the object at `path` what is wanted; says whether anything had to be written.
+
+    `previous` is the status as it was read last. Last writer wins; only the leader writes. Raises `KubeError`;
+    `NotFound`: the object went meanwhile.
+    """
+    patch = merge_patch(previous, wanted)
+    if patch:
+        await client.merge_patch(path, {"status": patch}, subresource="status")
+    return bool(patch)
+
+
+class _Meta(msgspec.Struct):
+    uid: str = ""
+    resourceVersion: str = ""  # noqa: N815 - the wire's name
+    finalizers: list[str] | None = None
+
+
+class _Object(msgspec.Struct):
+    metadata: _Meta
+
+
+async def add_finalizer(client: KubeClient, path: str, uid: str, finalizer: str) -> None:
+    """Add a finalizer, unless the object has it, or is not that of the UID any more. Raises `KubeError`."""
+    await _edit_finalizers(client, path, uid, finalizer, _addition)
+
+
+async def remove_finalizer(client: KubeClient, path: str, uid: str, finalizer: str) -> None:
+    """Remove a finalizer; that it, or the object, is gone already is fine. Raises `KubeError`."""
+    await _edit_finalizers(client, path, uid, finalizer, _removal)
+
+
+Operations = list[dict[str, object]]
+
+
+def _addition(meta: _Meta, finalizer: str) -> Operations:
+    if finalizer in (meta.finalizers or ()):
+        return []
+    if not meta.finalizers:  # there may be no list to test, so the version stands for "still none"
+        return [
+            {"op": "test", "path": "/metadata/resourceVersion", "value": meta.resourceVersion},
+            {"op": "add", "path": "/metadata/finalizers", "value": [finalizer]},
+        ]
+    return [{"op": "add", "path": "/metadata/finalizers/-", "value": finalizer}]
+
+
+def _removal(meta: _Meta, finalizer: str) -> Operations:
+    if finalizer not in (meta.finalizers or ()):
+        return []
+    place = f"/metadata/finalizers/{(meta.finalizers or []).index(finalizer)}"
+    return [{"op": "test", "path": place, "value": finalizer}, {"op": "remove", "path": place}]
+
+
+async def _edit_finalizers(
+    client: KubeClient, path: str, uid: str, finalizer: str, edit: Callable[[_Meta, str], Operations]
+) -> None:
+    for attempt in range(1, _ATTEMPTS + 1):
+        try:
+            meta = msgspec.json.decode(await client.get(path), type=_Object).metadata
+            operations = edit(meta, finalizer) if meta.uid == uid else []
+            if operations:
+                same_object = {"op": "test", "path": "/metadata/uid", "value": uid}
+                await client.json_patch(path, [same_object, *operations])
+        except NotFound:
+            return
+        except (Conflict, Invalid) as error:  # a test that fails is answered with 422
+            if attempt == _ATTEMPTS:
+                raise
+            _log.debug("finalizers of %s changed meanwhile, reading again: %s", path, error)
+        else:
+            return
+
+
+async def fresh_pod(client: KubeClient, namespace: str, name: str) -> Pod | None:
+    """The Pod as the API server has it now (a quorum read); None where it has none. Raises `KubeError`.
+
+    A Pod of the same name may be another one: compare the UID.
+    """
+    try:
+        return PODS.obj(await client.get(f"/api/v1/namespaces/{quote(namespace)}/pods/{quote(name)}"))
+    except NotFound:
+        return None
+
+
+async def fresh_object(client: KubeClient, kind: Kind, namespace: str, name: str) -> CustomObject | None:
+    """A custom resource as the API server has it now; None where it has none, or lacks the kind. Raises `KubeError`."""
+    try:
+        return codec_of(kind).obj(await client.get(kind.path(quote(namespace), quote(name))))
+    except NotFound:
+        return None
+
+
+class _Secret(msgspec.Struct):
+    data: dict[str, str] | None = None
+
+
+async def read_secret(client: KubeClient, namespace: str, name: str, key: str) -> str:
+    """The text of one key of a Secret. Never logged, nor part of an error.
+
+    Raises `NotFound` where Secret or key are missing, `Invalid` where the value is no text, else `KubeError`.
+    """
+    secret = f"Secret {namespace}/{name}"
+    try:
+        raw = await client.get(f"/api/v1/namespaces/{quote(namespace)}/secrets/{quote(name)}")
+    except NotFound:
+        raise NotFound(f"{secret} does not exist") from None
+    encoded = (msgspec.json.decode(raw, type=_Secret).data or {}).get(key)
+    if encoded is None:
+        raise NotFound(f"{secret} has no key {key!r}")
+    try:
+        return base64.b64decode(encoded, validate=True).decode()
+    except (binascii.Error, UnicodeDecodeError):
+        raise Invalid(f"{secret}: the value of key {key!r} is not text") from None
