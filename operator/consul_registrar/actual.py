@@ -6,7 +6,8 @@ removal was acknowledged after the read began: of these our own knowledge is new
 what came first. One changed instance costs O(1), a read of a node O(instances of that node).
 """
 
-from collections.abc import Iterable, Set
+from collections.abc import Iterable
+from collections.abc import Set as AbstractSet
 
 from consul_registrar.model import Instance, Key, RegistrationKey
 
@@ -47,11 +48,11 @@ class Actual:
         """What the registration owns for one subject, on any node."""
         return tuple(self._subjects.get(registration, {}).get(subject, {}).values())
 
-    def subjects(self, registration: RegistrationKey) -> Set[str]:
+    def subjects(self, registration: RegistrationKey) -> AbstractSet[str]:
         """The subjects for which the registration owns something."""
         return self._subjects.get(registration, {}).keys()
 
-    def registrations(self) -> Set[RegistrationKey]:
+    def registrations(self) -> AbstractSet[RegistrationKey]:
         """The registrations that own something."""
         return self._subjects.keys()
 

@@ -3,7 +3,8 @@
 What to write is decided elsewhere (`plan.py`); an adapter decides how, and where an instance can stand.
 """
 
-from collections.abc import Callable, Sequence, Set
+from collections.abc import Callable, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -26,7 +27,7 @@ class RegistryStatus:
 
 
 #: Called with the keys whose actual state changed, and with the registration keys (subject None) found in Consul.
-OnChange = Callable[[Set[Key]], None]
+OnChange = Callable[[AbstractSet[Key]], None]
 
 
 class Registry(Protocol):
@@ -54,11 +55,11 @@ class Registry(Protocol):
         """What this registration owns here for one subject: last read, with our acknowledged writes over it."""
         ...
 
-    def subjects(self, registration: RegistrationKey) -> Set[str]:
+    def subjects(self, registration: RegistrationKey) -> AbstractSet[str]:
         """The subjects for which this registration owns something here."""
         ...
 
-    def registrations(self) -> Set[RegistrationKey]:
+    def registrations(self) -> AbstractSet[RegistrationKey]:
         """The registrations, existing or not, that own something here."""
         ...
 

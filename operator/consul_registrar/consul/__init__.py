@@ -1,0 +1,39 @@
+"""Everything that talks to Consul: the registry protocol, its agent-mode adapter, the errors.
+
+Outside of this package only these names are used.
+"""
+
+from consul_registrar.consul.agent import AgentRegistry, AgentSettings
+from consul_registrar.consul.errors import (
+    ConsulError,
+    Denied,
+    Invalid,
+    Misdirected,
+    NotSent,
+    OutcomeUnknown,
+    Stale,
+    Throttled,
+)
+from consul_registrar.consul.registry import OnChange, Registry, RegistryStatus
+from consul_registrar.consul.tls import Tls, tls_context
+from consul_registrar.consul.transport import Access, Endpoint
+
+__all__ = [
+    "Access",
+    "AgentRegistry",
+    "AgentSettings",
+    "ConsulError",
+    "Denied",
+    "Endpoint",
+    "Invalid",
+    "Misdirected",
+    "NotSent",
+    "OnChange",
+    "OutcomeUnknown",
+    "Registry",
+    "RegistryStatus",
+    "Stale",
+    "Throttled",
+    "Tls",
+    "tls_context",
+]

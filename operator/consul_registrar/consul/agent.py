@@ -1,0 +1,241 @@
+"""The agent-mode registry: one fixed Consul agent, or the agents on the Kubernetes nodes.
+
+Decides which agents there are, on which of them an instance stands, and how all of them look together. How one agent
+is talked to is `session.py`'s concern, what a registration looks like on the wire `wire.py`'s.
+"""
+
+import asyncio
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass, field
+
+from consul_registrar.actual import Actual
+from consul_registrar.consul.errors import ConsulError, NotSent
+from consul_registrar.consul.registry import OnChange, RegistryStatus
+from consul_registrar.consul.session import AgentSession, Scope
+from consul_registrar.consul.transport import Access, Endpoint
+from consul_registrar.model import Change, Instance, Node, Reason, RegistrationKey
+
+FIXED = ""
+"""The label of the one session where the address is fixed; else labels are the Kubernetes nodes' names."""
+
+
+@dataclass(frozen=True, slots=True)
+class AgentSettings:
+    """Where the agents are. `host`: one fixed agent; "": one on each Kubernetes node, at its `address_type` address.
+
+    `datacenter`: the one that the agents must be of; "" for any.
+    """
+
+    host: str = ""
+    address_type: str = "InternalIP"
+    port: int = 8500
+    scheme: str = "http"
+    datacenter: str = ""
+    access: Access = field(default_factory=Access)
+
+
+def _ignore(_label: str) -> None:
+    return None
+
+
+def _always() -> bool:
+    return True
+
+
+class AgentRegistry:
+    """One Consul, written through its agents. Implements `registry.Registry`.
+
+    `on_change` is called for what reads find, not for our own acknowledged writes. `on_agent` is called with a
+    Kubernetes node's name ("" for the fixed agent) whenever `place` and `reachable` may answer otherwise for it.
+    `may_write` is asked before each single write.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        cluster: str,
+        settings: AgentSettings,
+        on_change: OnChange,
+        *,
+        on_agent: Callable[[str], None] = _ignore,
+        may_write: Callable[[], bool] = _always,
+    ) -> None:
+        self.name = name
+        self._settings = settings
+        self._actual = Actual(cluster, name)
+        self._sessions: dict[str, AgentSession] = {}
+        self._unaddressed: set[str] = set()
+        self._owners: dict[str, str] = {}
+        self._moved = asyncio.Event()
+        self._scope = Scope(
+            cluster,
+            name,
+            settings.datacenter,
+            settings.access,
+            self._actual,
+            on_change,
+            on_agent,
+            may_write,
+            self._claim,
+        )
+        if settings.host:
+            self._want({FIXED: settings.host})
+
+    # --- which agents there are ---
+
+    def set_nodes(self, nodes: Mapping[str, Node]) -> None:
+        """Tell which Kubernetes nodes there are now; of no effect where the agent's address is fixed."""
+        if self._settings.host:
+            return
+        addresses = {name: node.addresses.get(self._settings.address_type, "") for name, node in nodes.items()}
+        self._unaddressed = {name for name, address in addresses.items() if not address}
+        self._want({name: address for name, address in addresses.items() if address})
+
+    def _want(self, addresses: Mapping[str, str]) -> None:
+        for label in self._sessions.keys() - addresses.keys():
+            self._leave(label)
+        for label, host in addresses.items():
+            endpoint = Endpoint(host, self._settings.port, self._settings.scheme)
+            session = self._sessions.get(label)
+            if session is not None and session.endpoint != endpoint:
+                self._leave(label)
+            if label not in self._sessions:
+                self._sessions[label] = AgentSession(label, endpoint, self._scope)
+        self._moved.set()
+
+    def _leave(self, label: str) -> None:
+        """Forget an agent that is none of ours any more; `run` ends its task."""
+        node = self._sessions.pop(label).node
+        if node and self._owners.get(node) == label:
+            del self._owners[node]
+            changed = self._actual.forget(node)
+            if changed:
+                self._scope.on_change(changed)
+
+    def _claim(self, node: str, label: str) -> bool:
+        """Whether a Consul node is this session's alone; what the session held before is let go."""
+        holder = self._of(node)
+        if holder is not None and holder.label != label and holder.ready:
+            return False
+        self._owners[node] = label
+        for other in [n for n, owner in self._owners.items() if owner == label and n != node]:
+            del self._owners[other]
+        return True
+
+    async def run(self) -> None:
+        """Talk to every agent, for ever; returns only when cancelled. Ends every task and connection of its own."""
+        running: dict[AgentSession, asyncio.Task[None]] = {}
+        async with asyncio.TaskGroup() as group:
+            while True:
+                self._moved.clear()
+                wanted = set(self._sessions.values())
+                for session in running.keys() - wanted:
+                    running.pop(session).cancel()
+                for session in wanted - running.keys():
+                    running[session] = group.create_task(session.run())
+                await self._moved.wait()
+
+    # --- where an instance stands ---
+
+    def place(self, node: Node | None, identity: str, standing: Sequence[Instance]) -> str | Reason:
+        """The agent on the Pod's node; for endpoints where it stands, else a ready one chosen by rendezvous hash."""
+        if self._settings.host:
+            return self._node_or_reason(self._sessions[FIXED])
+        if node is not None:
+            return self._place_on(node)
+        ready = [session.node for session in self._sessions.values() if session.ready]
+        stands = next((instance.node for instance in standing if instance.node in ready), None)
+        if stands is not None:
+            return stands
+        if not ready:
+            return Reason("NoAgentReady", f"none of the {len(self._sessions)} Consul agents answers")
+        return max(ready, key=lambda name: _weight(identity, name))
+
+    def _place_on(self, node: Node) -> str | Reason:
+        session = self._sessions.get(node.name)
+        if session is not None:
+            return self._node_or_reason(session)
+        if node.name in self._unaddressed:
+            kind = self._settings.address_type
+            return Reason("AgentAddressUnknown", f"node {node.name} has no address of type {kind} for its Consul agent")
+        return Reason("NodeUnknown", f"node {node.name} is not known, so neither is its Consul agent")
+
+    def _node_or_reason(self, session: AgentSession) -> str | Reason:
+        return session.node if session.ready else session.reason
+
+    def reachable(self, consul_node: str) -> bool:
+        session = self._of(consul_node)
+        return session is not None and session.ready
+
+    def _of(self, consul_node: str) -> AgentSession | None:
+        label = self._owners.get(consul_node)
+        return None if label is None else self._sessions.get(label)
+
+    # --- what stands there ---
+
+    def instances(self, registration: RegistrationKey, subject: str) -> tuple[Instance, ...]:
+        return self._actual.instances(registration, subject)
+
+    def subjects(self, registration: RegistrationKey) -> AbstractSet[str]:
+        return self._actual.subjects(registration)
+
+    def registrations(self) -> AbstractSet[RegistrationKey]:
+        return self._actual.registrations()
+
+    def reaped(self, registration: RegistrationKey, subject: str) -> bool:
+        return (registration, subject) in self._scope.reaped
+
+    async def apply(self, node: str, changes: Sequence[Change]) -> Sequence[ConsulError | None]:
+        """Write to one agent; answered at once with `NotSent` while the agent is not ready."""
+        session = self._of(node)
+        if session is None:
+            reason = Reason("AgentUnknown", f"no Consul agent of this connection is {node}")
+            return [NotSent(reason) for _ in changes]
+        return await session.apply(changes)
+
+    # --- how it looks ---
+
+    def status(self) -> RegistryStatus:
+        sessions = list(self._sessions.values())
+        ready = [session for session in sessions if session.ready]
+        met = next((s for s in [*ready, *sessions] if s.identity is not None), None)
+        identity = met.identity if met else None
+        return RegistryStatus(
+            ready=bool(ready),
+            reason=self._reason(sessions, ready),
+            version=identity.version if identity else "",
+            datacenter=identity.datacenter if identity else "",
+            leader=met.leader if met else "",
+            agents=len(sessions) + len(self._unaddressed),
+            agents_ready=len(ready),
+            instances=len(self._actual),
+        )
+
+    def _reason(self, sessions: Sequence[AgentSession], ready: Sequence[AgentSession]) -> Reason:
+        """That of the one agent, or of all of them with the first that isn't well."""
+        if self._settings.host:
+            return self._single(sessions[0])
+        if not sessions:
+            return Reason("NoAgents", "no Kubernetes node with an address for a Consul agent is known")
+        unwell = next((self._single(s) for s in sessions if self._single(s).code != "AgentReady"), None)
+        counted = f"{len(ready)} of {len(sessions)} Consul agents are ready"
+        if unwell is None:
+            return Reason("AgentsReady", counted)
+        return Reason(unwell.code if not ready else "SomeAgentsUnwell", f"{counted}; {unwell.message}")
+
+    def _single(self, session: AgentSession) -> Reason:
+        stubborn = session.not_pushed() if session.ready else 0
+        if not stubborn:
+            return session.reason
+        message = (
+            f"{stubborn} instances were given to the agent of {session.node} anew and still aren't right in the "
+            "catalog: check the token's policy and the agent's log"
+        )
+        return Reason("NotPushed", message)
+
+
+def _weight(identity: str, node: str) -> bytes:
+    """Rendezvous hashing: each identity prefers nodes in an order of its own, that others' coming and going keeps."""
+    return hashlib.blake2b(f"{len(identity)}:{identity}{node}".encode(), digest_size=8).digest()

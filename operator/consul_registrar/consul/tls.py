@@ -1,0 +1,70 @@
+"""Decides how TLS to Consul is set up: which authorities are trusted, and which client certificate is shown.
+
+Names are always verified. A CA, a certificate or a key may be given as PEM text (from a Secret) or as a file's path.
+"""
+
+import os
+import ssl
+import tempfile
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from consul_registrar.consul.errors import Denied
+from consul_registrar.model import Reason
+
+_PEM = "-----BEGIN"
+
+
+@dataclass(frozen=True, slots=True)
+class Tls:
+    """PEM text or paths; everything may be empty: then the system's authorities are trusted, and no one is shown."""
+
+    ca: str = ""
+    certificate: str = ""
+    key: str = field(default="", repr=False)
+
+
+def tls_context(tls: Tls) -> ssl.SSLContext:
+    """The context for connections to Consul; raises `Denied` (TlsFailed) where a certificate or key can't be used."""
+    try:
+        context = ssl.create_default_context(cafile=_file(tls.ca), cadata=_text(tls.ca))
+        if tls.certificate:
+            _show(context, tls)
+    except (OSError, ValueError) as error:
+        raise Denied(Reason("TlsFailed", f"the TLS files for Consul can't be used: {_words(error)}")) from error
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    return context
+
+
+def _file(given: str) -> str | None:
+    return given if given and _PEM not in given else None
+
+
+def _text(given: str) -> str | None:
+    return given if _PEM in given else None
+
+
+def _show(context: ssl.SSLContext, tls: Tls) -> None:
+    """Load the client certificate; the library reads files alone, so text rests for a moment in a private folder."""
+    with tempfile.TemporaryDirectory() as folder:
+        certificate = _stored(Path(folder), "certificate.pem", tls.certificate)
+        key = _stored(Path(folder), "key.pem", tls.key) if tls.key else None
+        context.load_cert_chain(certificate, key)
+
+
+def _stored(folder: Path, name: str, given: str) -> str:
+    if _PEM not in given:
+        return given
+    path = folder / name
+    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as out:
+        out.write(given)
+    return str(path)
+
+
+def _words(error: Exception) -> str:
+    """What went wrong, never what the file holds."""
+    if isinstance(error, ssl.SSLError):
+        return error.reason or "not a valid certificate or key"
+    if isinstance(error, OSError) and error.filename:
+        return f"{error.filename}: {error.strerror}"
+    return "not valid PEM"

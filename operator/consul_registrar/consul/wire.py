@@ -1,0 +1,260 @@
+"""Translates between our values and the JSON of Consul's agent API; pure, no I/O.
+
+What Consul adds by itself (weights, lan and wan addresses, default ports) is not read. Checks are ours when their ID
+begins with the instance's; others' and maintenance mode's are left out. Definitions can't be read back: an agent
+returns them empty.
+"""
+
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+
+import msgspec
+
+from consul_registrar.consul.answers import Answer
+from consul_registrar.consul.errors import Misdirected
+from consul_registrar.model import (
+    MANAGED_BY,
+    META_CLUSTER,
+    META_CONNECTION,
+    META_MANAGED_BY,
+    META_NONCE,
+    Check,
+    Health,
+    HttpProbe,
+    Instance,
+    Readiness,
+    Reason,
+    TcpProbe,
+    Timing,
+)
+
+FOREVER = "876000h"
+"""A TTL that never runs out (a hundred years): readiness is told on change, never as a heartbeat."""
+
+
+# --- what we write --------------------------------------------------------------------------------------------------
+
+
+def duration(milliseconds: int) -> str:
+    """Consul's notation. Always with a unit: a bare number would be nanoseconds."""
+    return f"{milliseconds // 1000}s" if milliseconds % 1000 == 0 else f"{milliseconds}ms"
+
+
+def definition(check: Check, status: Health | None = None) -> dict[str, object]:
+    """A check as the agent's register call takes it; `status` (default: the check's own) is where it begins.
+
+    The status is ignored by an agent that has a check of this ID. Raises ValueError for a check read back.
+    """
+    begins = status or check.status
+    common: dict[str, object] = {"CheckID": check.id, "Name": check.name}
+    if check.notes:
+        common["Notes"] = check.notes
+    if begins is not None:
+        common["Status"] = begins.value
+    return common | _probe(check)
+
+
+def _probe(check: Check) -> dict[str, object]:
+    match check.probe:
+        case Readiness():
+            return {"TTL": FOREVER}
+        case TcpProbe(host, port, timing):
+            return {"TCP": f"[{host}]:{port}" if ":" in host else f"{host}:{port}", **_timing(timing)}
+        case HttpProbe():
+            return {**_http(check.probe), **_timing(check.probe.timing)}
+        case None:
+            raise ValueError(f"check {check.id} has no definition to write")
+
+
+def _http(probe: HttpProbe) -> dict[str, object]:
+    """Redirects are never followed: they would lead an agent to places that the registration's owner chooses."""
+    headers: dict[str, list[str]] = {}
+    for name, value in probe.headers:
+        headers.setdefault(name, []).append(value)
+    optional: dict[str, object] = {
+        "Header": headers,
+        "Body": probe.body,
+        "TLSServerName": probe.tls_server_name,
+        "TLSSkipVerify": probe.tls_skip_verify,
+    }
+    given = {name: value for name, value in optional.items() if value}
+    return {"HTTP": probe.url, "Method": probe.method, "DisableRedirects": True, **given}
+
+
+def _timing(timing: Timing) -> dict[str, object]:
+    optional: dict[str, object] = {
+        "SuccessBeforePassing": timing.success_before_passing,
+        "FailuresBeforeWarning": timing.failures_before_warning,
+        "FailuresBeforeCritical": timing.failures_before_critical,
+        "DeregisterCriticalServiceAfter": duration(timing.deregister_after) if timing.deregister_after else None,
+    }
+    given = {name: value for name, value in optional.items() if value}
+    return {"Interval": duration(timing.interval), "Timeout": duration(timing.timeout), **given}
+
+
+def update(status: Health, output: str) -> bytes:
+    """The body that sets a TTL check's status."""
+    return json.dumps({"Status": status.value, "Output": output}).encode()
+
+
+# --- what we read ---------------------------------------------------------------------------------------------------
+
+
+class ServiceRow(msgspec.Struct, frozen=True):
+    """A service, as agents (`/v1/agent/services`) and the catalog (`/v1/catalog/node-services`) both spell it."""
+
+    ID: str
+    Service: str
+    Address: str = ""
+    Port: int = 0
+    Tags: tuple[str, ...] | None = None
+    Meta: dict[str, str] | None = None
+    EnableTagOverride: bool = False
+
+
+class CheckRow(msgspec.Struct, frozen=True):
+    """A check, as agents and the catalog both spell it."""
+
+    Node: str
+    CheckID: str
+    Name: str = ""
+    Status: str = ""
+    Notes: str = ""
+    ServiceID: str = ""
+
+
+class _Configuration(msgspec.Struct, frozen=True):
+    NodeName: str
+    Datacenter: str = ""
+    Version: str = ""
+    Server: bool = False
+
+
+class _Self(msgspec.Struct, frozen=True):
+    Config: _Configuration
+
+
+class _NodeServices(msgspec.Struct, frozen=True):
+    Services: list[ServiceRow] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """Who an agent says that it is."""
+
+    node: str
+    datacenter: str
+    version: str
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """An instance as it is held somewhere, with the nonce that stands outside of every comparison."""
+
+    instance: Instance
+    nonce: str = ""
+
+
+_STATUSES = frozenset(status.value for status in Health)
+
+_services = msgspec.json.Decoder(dict[str, ServiceRow] | None)
+_checks = msgspec.json.Decoder(dict[str, CheckRow] | None)
+_node_checks = msgspec.json.Decoder(list[CheckRow] | None)
+_node_services = msgspec.json.Decoder(_NodeServices | None)
+_self = msgspec.json.Decoder(_Self)
+
+
+def _unreadable(what: str, error: Exception) -> Misdirected:
+    return Misdirected(Reason("NotConsul", f"{what} was answered with something else than Consul's JSON: {error}"))
+
+
+def decode_self(answer: Answer) -> Identity:
+    """`/v1/agent/self`; raises `Misdirected` (NotConsul) where that is no agent's answer. So do the others here."""
+    try:
+        told = _self.decode(answer.body).Config
+    except msgspec.DecodeError as error:
+        raise _unreadable("/v1/agent/self", error) from error
+    return Identity(told.NodeName, told.Datacenter, told.Version)
+
+
+def decode_services(answer: Answer) -> Mapping[str, ServiceRow]:
+    """`/v1/agent/services`, by service ID."""
+    try:
+        return _services.decode(answer.body) or {}
+    except msgspec.DecodeError as error:
+        raise _unreadable("/v1/agent/services", error) from error
+
+
+def decode_checks(answer: Answer) -> Mapping[str, CheckRow]:
+    """`/v1/agent/checks`, by check ID."""
+    try:
+        return _checks.decode(answer.body) or {}
+    except msgspec.DecodeError as error:
+        raise _unreadable("/v1/agent/checks", error) from error
+
+
+def decode_node_services(answer: Answer) -> Mapping[str, ServiceRow]:
+    """`/v1/catalog/node-services/<node>`, by service ID; empty for a node that the catalog doesn't know."""
+    try:
+        read = _node_services.decode(answer.body)
+    except msgspec.DecodeError as error:
+        raise _unreadable("/v1/catalog/node-services", error) from error
+    return {row.ID: row for row in (read.Services or () if read else ())}
+
+
+def decode_node_checks(answer: Answer) -> Mapping[str, CheckRow]:
+    """`/v1/health/node/<node>`, by check ID."""
+    try:
+        read = _node_checks.decode(answer.body)
+    except msgspec.DecodeError as error:
+        raise _unreadable("/v1/health/node", error) from error
+    return {row.CheckID: row for row in read or ()}
+
+
+def is_ours(meta: Mapping[str, str] | None, cluster: str, connection: str) -> bool:
+    """Whether an instance with this meta was written for this connection of this cluster."""
+    return meta is not None and (
+        (meta.get(META_MANAGED_BY), meta.get(META_CLUSTER), meta.get(META_CONNECTION))
+        == (MANAGED_BY, cluster, connection)
+    )
+
+
+def ours(
+    node: str,
+    services: Mapping[str, ServiceRow],
+    checks: Mapping[str, CheckRow],
+    cluster: str,
+    connection: str,
+) -> Iterator[Held]:
+    """Our instances among what a node holds, in the form in which they are compared."""
+    by_service: dict[str, list[CheckRow]] = {}
+    for check in checks.values():
+        if check.ServiceID:
+            by_service.setdefault(check.ServiceID, []).append(check)
+    for row in services.values():
+        if is_ours(row.Meta, cluster, connection):
+            yield held(node, row, by_service.get(row.ID, ()))
+
+
+def held(node: str, row: ServiceRow, checks: Iterable[CheckRow]) -> Held:
+    """One service with its checks, as an instance: tags and meta sorted, the nonce apart."""
+    meta = row.Meta or {}
+    instance = Instance(
+        node=node,
+        id=row.ID,
+        service=row.Service,
+        address=row.Address,
+        port=row.Port,
+        tags=tuple(sorted(row.Tags or ())),
+        meta=tuple(sorted((k, v) for k, v in meta.items() if k != META_NONCE)),
+        checks=tuple(sorted(_own_checks(row.ID, checks), key=lambda check: check.id)),
+        tag_override=row.EnableTagOverride,
+    )
+    return Held(instance, meta.get(META_NONCE, ""))
+
+
+def _own_checks(service: str, checks: Iterable[CheckRow]) -> Iterator[Check]:
+    for row in checks:
+        if row.CheckID.startswith(f"{service}:") and row.Status in _STATUSES:
+            yield Check(row.CheckID, row.Name, None, Health(row.Status), row.Notes)
