@@ -6,6 +6,7 @@ import fcntl
 import json
 import os
 import shlex
+import shutil
 import sys
 import time
 from collections.abc import Iterator
@@ -17,12 +18,12 @@ import click
 from devcluster.build import BuildError, ensure_tools
 from devcluster.cluster import DEV, Cluster, Options, link_programs
 from devcluster.net import NoAddressesError
-from devcluster.process import StartError, end_recorded, recorded, remove_state
+from devcluster.process import StartError, end_recorded, recorded
 
 REPOSITORY = DEV.parent
 
 USAGE = """
-The cluster is up after {seconds:.0f} s: {nodes} nodes, {agents} Consul agents. To use it in this shell:
+The cluster is up after {seconds:.0f} s (nodes: {nodes}, Consul agents: {agents}). To use it in this shell:
 
     eval "$(make -s cluster-env)"
     kubectl get nodes
@@ -77,7 +78,7 @@ def down(state: Path) -> None:
         return
     with _only_command(state):
         end_recorded(state)
-        remove_state(state)
+        shutil.rmtree(state)
     click.echo("The cluster is down.")
 
 
@@ -149,21 +150,34 @@ def _environment_file(state: Path) -> Path:
 
 
 def _clear(state: Path) -> None:
-    """Empty the folder, which itself is the lock."""
+    """Empty the folder but leave it there, as it is locked."""
     for entry in state.iterdir():
-        remove_state(entry) if entry.is_dir() else entry.unlink()
+        shutil.rmtree(entry) if entry.is_dir() else entry.unlink()
 
 
 @contextmanager
 def _only_command(state: Path) -> Iterator[None]:
-    """Let commands on one state folder wait for each other."""
-    state.mkdir(parents=True, exist_ok=True)
-    descriptor = os.open(state, os.O_RDONLY)
+    """Let commands on one state folder wait for each other; the folder itself is the lock."""
+    descriptor = _lock(state)
+    while not _is_still(state, descriptor):
+        os.close(descriptor)
+        descriptor = _lock(state)
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
         yield
     finally:
         os.close(descriptor)
+
+
+def _lock(state: Path) -> int:
+    state.mkdir(parents=True, exist_ok=True)
+    descriptor = os.open(state, os.O_RDONLY)
+    fcntl.flock(descriptor, fcntl.LOCK_EX)
+    return descriptor
+
+
+def _is_still(state: Path, descriptor: int) -> bool:
+    """Whether the folder is the one that was locked: who had the lock before may have removed it."""
+    return state.exists() and state.stat().st_ino == os.fstat(descriptor).st_ino
 
 
 def _say(text: str) -> None:

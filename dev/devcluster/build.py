@@ -14,10 +14,9 @@ import re
 import shutil
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from devcluster.tools import TOOLS, Tool, cache
@@ -121,32 +120,36 @@ def _build(tool: Tool, go: Path, say: Say, title: str, forecast: _Forecast) -> N
     work = _scratch() / "work" / tool.folder.name
     shutil.rmtree(work, ignore_errors=True)
     shutil.copytree(tool.source, work / "source")
-    started = time.monotonic()
-    process = subprocess.Popen(
-        _go_build(tool, go, work),
-        cwd=work / "source",
-        env=_environment(),
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    lines: list[str] = []
-    reader = threading.Thread(target=lambda: lines.extend(process.stderr or ()), daemon=True)
-    reader.start()
+    log = work / "log"
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            _go_build(tool, go, work), cwd=work / "source", env=_environment(), stdout=output, stderr=output
+        )
     try:
-        while reader.is_alive():
-            left = forecast.text(time.monotonic() - started)
-            say(f"{title}: {len(lines)} packages done, about {left} left")
-            reader.join(REPORT_EVERY)
+        _report(process, log, lambda text: say(f"{title}: {text}"), forecast)
     except BaseException:
         process.terminate()
         raise
     finally:
         process.wait()
     if process.returncode != 0:
-        raise BuildError(f"{tool.name} did not build:\n{''.join(lines[-20:])}")
+        raise BuildError(f"{tool.name} did not build:\n{_tail(log)}")
     _install(tool, work / "binary")
     shutil.rmtree(work)
+
+
+def _report(process: subprocess.Popen[bytes], log: Path, say: Say, forecast: _Forecast) -> None:
+    """Say now and then how far a build is, until it ends."""
+    started = time.monotonic()
+    while process.poll() is None:
+        packages = log.read_bytes().count(b"\n")
+        say(f"{packages} packages done, about {forecast.text(time.monotonic() - started)} left")
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(REPORT_EVERY)
+
+
+def _tail(log: Path) -> str:
+    return "\n".join(log.read_text(errors="replace").splitlines()[-20:])
 
 
 def _go_build(tool: Tool, go: Path, work: Path) -> list[str]:
@@ -174,6 +177,8 @@ def _environment() -> dict[str, str]:
         # Writable modules can be removed like any other file.
         "GOFLAGS": "-modcacherw -buildvcs=false -mod=readonly",
         "GOMODCACHE": str(_scratch() / "modules"),
+        # Linking takes room that a /tmp in memory may not have.
+        "GOTMPDIR": str(_scratch() / "work"),
         "GOTOOLCHAIN": "local",
         "GOWORK": "off",
     }

@@ -10,6 +10,7 @@ started it, however that ends; `Options.detached` is for the command line, whose
 
 from __future__ import annotations
 
+import shutil
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
@@ -24,7 +25,7 @@ from devcluster.consul import Consul, datacenter
 from devcluster.kube import Api, ControlPlane, control_plane
 from devcluster.kwok import create_nodes, kwok
 from devcluster.net import Block, claim_block
-from devcluster.process import Home, Process, Program, remove_state
+from devcluster.process import Home, Process, Program
 from devcluster.tools import TOOLS
 
 DEV = Path(__file__).resolve().parent.parent
@@ -147,7 +148,7 @@ def running(options: Options = Options(), state: Path | None = None) -> Iterator
             cluster.stop()
     finally:
         if state is None:
-            remove_state(folder)
+            shutil.rmtree(folder)
 
 
 def link_programs(folder: Path) -> None:
@@ -161,7 +162,12 @@ def link_programs(folder: Path) -> None:
 def _pod_runtime(state: Path, api: Api) -> Program:
     ready_file = state / "pods.ready"
     command = (sys.executable, "-m", "devcluster.pods", str(api.kubeconfig), str(ready_file))
-    return Program("pods", command, ready=ready_file.exists, environment={"PYTHONPATH": str(DEV)})
+
+    def is_ready() -> bool:
+        """The file names the process that wrote it; after a restart that must be the new one."""
+        return ready_file.exists() and Path("/proc", ready_file.read_text()).exists()
+
+    return Program("pods", command, ready=is_ready, environment={"PYTHONPATH": str(DEV)})
 
 
 def _together(*tasks: Callable[[], None]) -> None:

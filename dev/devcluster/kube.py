@@ -172,7 +172,8 @@ def _apiserver(api: Api, files: Path, etcd_url: str) -> Program:
         "--endpoint-reconciler-type=none",
         "--disable-admission-plugins=ServiceAccount",
     )
-    return Program("kube-apiserver", command, ready=api.is_ready)
+    # Asked to end it stops listening at once, and then waits a minute for watches that nobody ends.
+    return Program("kube-apiserver", command, ready=api.is_ready, stop_within=2.0)
 
 
 def _controller_manager(api: Api, files: Path) -> Program:

@@ -12,7 +12,7 @@ from typing import Any
 from devcluster.kube import Api
 from devcluster.net import Block
 from devcluster.process import Home, Process, Program
-from devcluster.tools import KWOK
+from devcluster.tools import HYPERKUBE, KWOK
 
 STAGES = Path(__file__).resolve().parent / "stages"
 
@@ -49,6 +49,7 @@ def _node(name: str, address: str) -> dict[str, Any]:
         "metadata": {"name": name, "labels": {"kubernetes.io/hostname": name, "kubernetes.io/os": "linux"}},
         "status": {
             "addresses": [{"type": "InternalIP", "address": address}, {"type": "Hostname", "address": name}],
+            "nodeInfo": {"kubeletVersion": HYPERKUBE.version, "containerRuntimeVersion": f"kwok://{KWOK.version}"},
             "capacity": CAPACITY,
             "allocatable": CAPACITY,
         },

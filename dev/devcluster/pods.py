@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import resource
 import socket
 import sys
@@ -209,7 +210,7 @@ class Runtime:
             self.remove(uid)
         for view in views.values():
             self._put(view)
-        self._ready_file.touch()
+        self._ready_file.write_text(str(os.getpid()))
 
     def put(self, pod: Mapping[str, Any]) -> None:
         """Take one new or changed Pod."""
@@ -232,7 +233,6 @@ def main() -> None:
     """Run until stopped."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
     kubeconfig, ready_file = Path(sys.argv[1]), Path(sys.argv[2])
-    ready_file.unlink(missing_ok=True)
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
     asyncio.run(watch_running_pods(kubeconfig, Runtime(ready_file)))

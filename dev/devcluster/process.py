@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -89,6 +88,8 @@ class Program:
     command: tuple[str, ...]
     ready: Callable[[], bool]
     environment: dict[str, str] = field(default_factory=dict)
+    stop_within: float = 10.0
+    """Seconds that it has to end when asked to, before it is killed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,11 +159,11 @@ class Process:
                 raise StartError(f"{self.name} was not ready after {within:.0f} s:\n{self.tail()}")
             time.sleep(POLL)
 
-    def stop(self, within: float = 10.0) -> None:
+    def stop(self) -> None:
         """Ask the program to end (SIGTERM), and kill it when it does not."""
         self._signal(signal.SIGTERM)
         self._signal(signal.SIGCONT)
-        if not self._gone(within):
+        if not self._gone(self.program.stop_within):
             self.kill()
         self._forget()
 
@@ -256,8 +257,3 @@ def end_recorded(state: Path) -> None:
         identity.send(signal.SIGKILL)
     if not await_true(lambda: not any(identity.is_alive() for identity in identities), within=10.0):
         raise RuntimeError(f"processes of {state} survived SIGKILL")
-
-
-def remove_state(state: Path) -> None:
-    """Remove a state folder with all that is in it."""
-    shutil.rmtree(state, ignore_errors=True)
