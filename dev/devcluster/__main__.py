@@ -59,12 +59,12 @@ def up(state: Path, nodes: int, agents: int | None, acls: bool) -> None:
     ensure_tools(say=_say)
     with _only_command(state):
         alive = {name: identity.is_alive() for name, identity in recorded(state)}
-        if alive and all(alive.values()):
+        if alive and all(alive.values()) and _environment_file(state).exists():
             click.echo(f"The cluster is already up; its state is in {state}.")
             return
         if any(alive.values()):
-            dead = ", ".join(name for name, is_alive in alive.items() if not is_alive)
-            raise click.ClickException(f"The cluster is damaged, ended: {dead}. Run `make cluster-down` first.")
+            dead = ", ".join(name for name, is_alive in alive.items() if not is_alive) or "its start"
+            raise click.ClickException(f"The cluster is not whole (ended: {dead}). Run `make cluster-down` first.")
         _clear(state)
         _start(state, Options(nodes=nodes, agents=agents, acls=acls, detached=True))
 

@@ -40,6 +40,8 @@ class Options:
     """How many of the nodes have a Consul client agent; None: all."""
     acls: bool = False
     """Consul with ACLs: default deny, `Cluster.consul.token` may do everything."""
+    routable_pods: bool = False
+    """Give Pods addresses of 10.0.0.0/8: EndpointSlices may hold those, but nothing answers there."""
     detached: bool = False
     """Outlive the process that starts it, and answer at 127.0.0.1:8500 too where that is free."""
 
@@ -56,6 +58,8 @@ class Cluster:
     consul: Consul
     kwok: Process
     pods: Process
+    """What answers for the Pods; with routable Pods it does not run."""
+    options: Options
 
     @classmethod
     def lay_out(cls, options: Options, state: Path) -> Self:
@@ -72,8 +76,9 @@ class Cluster:
             nodes=nodes,
             control_plane=plane,
             consul=datacenter(home, block, with_agent, acls=options.acls, on_localhost=options.detached),
-            kwok=kwok(home, block, plane.api),
+            kwok=kwok(home, block.routable_pod_network if options.routable_pods else block.pod_network, plane.api),
             pods=Process(_pod_runtime(state, plane.api), home),
+            options=options,
         )
 
     @property
@@ -125,10 +130,10 @@ class Cluster:
         self.control_plane.start()
         create_nodes(self.api, self.nodes)
         self.kwok.start(wait=False)
-        self.pods.start(wait=False)
+        if not self.options.routable_pods:
+            self.pods.start()
         self.control_plane.controller_manager.wait_ready()
         self.kwok.wait_ready()
-        self.pods.wait_ready()
 
 
 @contextmanager

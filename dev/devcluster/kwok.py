@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 from devcluster.kube import Api
-from devcluster.net import Block
 from devcluster.process import Home, Process, Program
 from devcluster.tools import HYPERKUBE, KWOK
 
@@ -22,7 +21,7 @@ LEASE_SECONDS = 40
 CAPACITY = {"cpu": "1k", "memory": "1Ti", "pods": "100k"}
 
 
-def kwok(home: Home, block: Block, api: Api) -> Process:
+def kwok(home: Home, pod_network: str, api: Api) -> Process:
     """Lay out kwok for a cluster; nothing is started."""
     command = (
         str(KWOK.path()),
@@ -30,7 +29,7 @@ def kwok(home: Home, block: Block, api: Api) -> Process:
         f"--config={STAGES / 'nodes.yaml'}",
         f"--config={STAGES / 'pods.yaml'}",
         "--manage-all-nodes",
-        f"--cidr={block.pod_network}",
+        f"--cidr={pod_network}",
         f"--node-lease-duration-seconds={LEASE_SECONDS}",
     )
     return Process(Program("kwok", command, ready=lambda: _all_nodes_ready(api)), home)

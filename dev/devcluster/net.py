@@ -34,6 +34,11 @@ class Block:
         return f"127.{POD_OCTET + self.index}.0.0/16"
 
     @property
+    def routable_pod_network(self) -> str:
+        """The same with addresses that Kubernetes takes for ordinary ones, and that are nowhere on this machine."""
+        return f"10.{POD_OCTET + self.index}.0.0/16"
+
+    @property
     def control_plane(self) -> str:
         """The address of etcd and the API server."""
         return self._host(1)

@@ -243,6 +243,15 @@ def test_clusters_run_side_by_side_and_one_ends_without_the_other(cluster: Clust
     assert all(process.is_alive() for process in cluster.processes)
 
 
+def test_routable_pods_are_endpoints_of_their_service() -> None:
+    with running(Options(nodes=1, agents=0, routable_pods=True)) as cluster:
+        cluster.kubectl("create", "deployment", "web", "--image=main", "--port=8080")
+        cluster.kubectl("expose", "deployment", "web")
+        eventually(
+            lambda: cluster.kubectl("get", "endpointslices", "-o", "jsonpath={..addresses[0]}").startswith("10.")
+        )
+
+
 def test_with_acls_only_a_token_opens_consul() -> None:
     with running(Options(nodes=1, acls=True)) as cluster:
         token, cluster.consul.server.token = cluster.consul.token, None
