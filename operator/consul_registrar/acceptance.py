@@ -4,15 +4,16 @@ A Consul service name belongs to the namespace of the oldest registration that p
 connection shares names. What is not accepted adds and changes nothing; what stood before stays, save what is gone.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 
 from consul_registrar.api.base import milliseconds
+from consul_registrar.cache import Cache
 from consul_registrar.model import Reason, RegistrationKey
 from consul_registrar.objects import Connection, Registration
 
 
 class NameBook:
-    """Which registrations publish which service name in which Consul. One change costs the same whatever else is there."""
+    """Which registrations publish which service name in which Consul. One change costs the same however many."""
 
     def __init__(self) -> None:
         self._claims: dict[tuple[str, str], dict[RegistrationKey, str]] = {}
@@ -51,27 +52,42 @@ class NameBook:
         return min(claims, key=lambda key: (claims[key], key), default=None)
 
 
-def refusal(
-    registration: Registration, connections: Mapping[str, Connection], names: NameBook, implicit: Iterable[str] = ()
-) -> Reason | None:
-    """Why the registration is not accepted, None where it is. `implicit`: connections that no object describes."""
-    if isinstance(registration.spec, Reason):
-        return registration.spec
-    for name in registration.connections:
-        connection = connections.get(name)
-        if connection is None and name not in implicit:
+class Acceptance:
+    """Judges registrations. `implicit`: connections that no object describes (that of the environment)."""
+
+    def __init__(self, cache: Cache, implicit: Iterable[str] = ()) -> None:
+        self.names = NameBook()
+        self._cache = cache
+        self._implicit = frozenset(implicit)
+
+    def refusal(self, key: RegistrationKey) -> Reason | None:
+        """Why a registration is not accepted, None where it is, or where there is none."""
+        registration = self._cache.registrations.get(key)
+        if registration is None:
+            return None
+        if isinstance(registration.spec, Reason):
+            return registration.spec
+        reasons = (self._refused_by(name, registration) for name in registration.connections)
+        return next((reason for reason in reasons if reason is not None), None)
+
+    def _refused_by(self, name: str, registration: Registration) -> Reason | None:
+        connection = self._cache.connections.get(name)
+        if connection is None and name not in self._implicit:
             return Reason("ConnectionNotFound", f"spec.consulRefs: there is no ConsulConnection {name!r}")
-        shared = connection is not None and not isinstance(connection.spec, Reason) and (
-            connection.spec.shared_names == "Allow"
+        holder = self.names.holder(name, registration.service)
+        if holder is None or holder.namespace == registration.key.namespace or _shares_names(connection):
+            return None
+        return Reason(
+            "ServiceNameTaken",
+            f"the service name {registration.service!r} belongs to namespace {holder.namespace!r} in Consul {name!r} "
+            f"(registration {holder}); choose another spec.service.name, or let the connection share names",
         )
-        holder = names.holder(name, registration.service)
-        if not shared and holder is not None and holder.namespace != registration.key.namespace:
-            return Reason(
-                "ServiceNameTaken",
-                f"the service name {registration.service!r} belongs to namespace {holder.namespace!r} in Consul "
-                f"{name!r} (registration {holder}); choose another spec.service.name, or let the connection share names",
-            )
-    return None
+
+
+def _shares_names(connection: Connection | None) -> bool:
+    return (
+        connection is not None and not isinstance(connection.spec, Reason) and (connection.spec.shared_names == "Allow")
+    )
 
 
 def advice(registration: Registration) -> str:

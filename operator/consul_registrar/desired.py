@@ -106,7 +106,7 @@ class Orphaned:
 Want = Present | Absent | Kept | Orphaned
 
 
-class _Unpublishable(Exception):  # noqa: N818  (a finding about a Pod, not a failure of ours)
+class _Unpublishable(Exception):
     def __init__(self, code: str, message: str) -> None:
         super().__init__(message)
         self.reason = Reason(code, message)
@@ -217,9 +217,7 @@ def _of_pod(facts: Facts, place: str, service: str, spec: ServiceRegistrationSpe
     )
 
 
-def _of_endpoint(
-    facts: Facts, place: str, service: str, spec: ServiceRegistrationSpec, endpoint: Endpoint
-) -> Instance:
+def _of_endpoint(facts: Facts, place: str, service: str, spec: ServiceRegistrationSpec, endpoint: Endpoint) -> Instance:
     values = fieldpath.Values({"metadata.name": endpoint.name, "metadata.namespace": facts.owner.namespace}, {})
     name = _instance_id(facts, place, service, endpoint.name)
     checks = _checks(spec, name, endpoint.address, endpoint.port, None)
@@ -231,7 +229,7 @@ def _of_endpoint(
         address=endpoint.address,
         port=endpoint.port,
         tags=_tags(spec.service.tags, values),
-        meta=_meta({**spec.service.meta, **endpoint.meta}, values, own, checks),
+        meta=_meta(spec.service.meta, values, endpoint.meta | own, checks),
         checks=checks,
     )
 

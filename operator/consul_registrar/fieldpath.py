@@ -40,7 +40,7 @@ class Values:
         return self.maps.get(keyed["map"], {}).get(keyed["key"])
 
 
-class MissingValue(LookupError):  # noqa: N818  (it is a finding about a Pod, not a failure of ours)
+class MissingValue(LookupError):
     """A path without a default has no value."""
 
     def __init__(self, path: str) -> None:

@@ -335,3 +335,5 @@ class Deregister:
 
 Change = Register | Feed | DropCheck | Deregister
 
+#: The code of a reason for "not known yet", shortly after the start: nothing is said or done on its account.
+CONNECTING = "AgentConnecting"

@@ -62,9 +62,13 @@ class Registration:
         return bool(self.meta.deleted)
 
     @property
+    def suspended(self) -> bool:
+        return not isinstance(self.spec, Reason) and self.spec.suspend
+
+    @property
     def orphans(self) -> bool:
-        """Whether its deletion leaves the instances in Consul: by policy, or since a suspended one writes nothing."""
-        return not isinstance(self.spec, Reason) and (self.spec.deletion_policy == "Orphan" or self.spec.suspend)
+        """Whether its deletion leaves the instances in Consul: by policy, or since a suspended one removes nothing."""
+        return self.suspended or (not isinstance(self.spec, Reason) and self.spec.deletion_policy == "Orphan")
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,9 +94,7 @@ def registration(body: Mapping[str, Any]) -> Registration:
 def connection(body: Mapping[str, Any]) -> Connection:
     """A connection from an object's body."""
     metadata = body["metadata"]
-    return Connection(
-        metadata["name"], _meta(metadata), _spec(ConsulConnectionSpec, body), body.get("status") or {}
-    )
+    return Connection(metadata["name"], _meta(metadata), _spec(ConsulConnectionSpec, body), body.get("status") or {})
 
 
 def _meta(metadata: Mapping[str, Any]) -> Meta:

@@ -24,7 +24,6 @@ from pydantic_core import CoreSchema, core_schema
 
 from consul_registrar import fieldpath
 
-
 GROUP = "consul-registrar.dev"
 VERSION = "v1alpha1"
 
@@ -58,7 +57,7 @@ def cel(*rules: tuple[str, str]) -> dict[str, Any]:
 
 
 def list_map(*keys: str) -> dict[str, Any]:
-    """Schema extras for a list whose items are told apart by these keys (so that two appliers can own different items)."""
+    """Schema extras for a list whose items are told apart by these keys: two appliers can own different items."""
     return {"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": list(keys)}
 
 
@@ -121,6 +120,7 @@ PortRef = Annotated[
     Field(
         json_schema_extra={
             "x-kubernetes-int-or-string": True,
+            "maxLength": 15,
             **cel(
                 (
                     f"type(self) == int ? self >= 1 && self <= 65535 : string(self).matches('{_PORT_NAME}')",
@@ -181,19 +181,19 @@ def _is_meta(value: Mapping[str, str]) -> Mapping[str, str]:
     return value
 
 
-Meta = Annotated[
-    dict[str, MetaValue],
-    AfterValidator(_is_meta),
-    Field(
-        max_length=48,
-        json_schema_extra=cel(
-            (f"self.all(k, k.matches({cel_text(_META_KEY)}))", _META_KEY_MESSAGE),
-            (
-                " && ".join(
-                    [f"!k.startsWith('{p}')" for p in _RESERVED_PREFIXES] + [f"k != '{k}'" for k in _RESERVED_KEYS]
-                ).join(("self.all(k, ", ")")),
-                _META_RESERVED_MESSAGE,
-            ),
-        ),
+_KEY_RULES = cel(
+    (f"self.all(k, k.matches({cel_text(_META_KEY)}))", _META_KEY_MESSAGE),
+    (
+        " && ".join(
+            [f"!k.startsWith('{p}')" for p in _RESERVED_PREFIXES] + [f"k != '{k}'" for k in _RESERVED_KEYS]
+        ).join(("self.all(k, ", ")")),
+        _META_RESERVED_MESSAGE,
     ),
+)
+Meta = Annotated[dict[str, MetaValue], AfterValidator(_is_meta), Field(max_length=48, json_schema_extra=_KEY_RULES)]
+#: Metadata without field paths: there is no Pod to look them up in.
+LiteralMeta = Annotated[
+    dict[str, Annotated[str, Field(max_length=512)]],
+    AfterValidator(_is_meta),
+    Field(max_length=16, json_schema_extra=_KEY_RULES),
 ]

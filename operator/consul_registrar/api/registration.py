@@ -10,6 +10,7 @@ from consul_registrar.api.base import (
     SERVICE_NAME,
     SET,
     Duration,
+    LiteralMeta,
     Meta,
     Model,
     PortNumber,
@@ -142,7 +143,9 @@ class Endpoint(Model):
         ),
     )
     port: PortNumber = Field(description="Port.")
-    meta: Meta = Field(default_factory=dict, description="Metadata of this endpoint, over that of the service.")
+    meta: LiteralMeta = Field(
+        default_factory=dict, description="Metadata of this endpoint, over that of the service; literal values."
+    )
 
 
 class Header(Model):
@@ -171,7 +174,9 @@ class Http(Model):
     )
     port: PortRef | None = Field(default=None, description="Port to call; default: the instance's port.")
     scheme: Literal["http", "https"] = Field(default="http", description="http or https.")
-    method: Literal["GET", "HEAD", "POST", "PUT", "OPTIONS"] = Field(default="GET", description="Method of the request.")
+    method: Literal["GET", "HEAD", "POST", "PUT", "OPTIONS"] = Field(
+        default="GET", description="Method of the request."
+    )
     headers: list[Header] = Field(
         default_factory=list,
         max_length=32,
@@ -281,7 +286,7 @@ class ServiceRegistrationSpec(Model):
     service: Service = Field(default=Service(), description="What is published.")
     pods: Pods | None = Field(default=None, description="Registers Pods of this namespace.")
     endpoints: (
-        Annotated[list[Endpoint], Field(min_length=1, max_length=256, json_schema_extra=list_map("name"))] | None
+        Annotated[list[Endpoint], Field(min_length=1, max_length=128, json_schema_extra=list_map("name"))] | None
     ) = Field(default=None, description="Registers addresses outside the cluster: databases, SaaS endpoints.")
     checks: Annotated[list[Check], Field(max_length=16, json_schema_extra=list_map("name"))] | None = Field(
         default=None,

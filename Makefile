@@ -1,0 +1,65 @@
+# Everything that a newcomer needs: `make demo` shows it, `make test` proves it. Needs Python >= 3.11 and make.
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+
+PYTHON ?= $(shell command -v python3.13 || command -v python3.12 || command -v python3.11 || echo python3)
+VENV := .venv
+BIN := $(CURDIR)/$(VENV)/bin
+PY := $(BIN)/python
+export PYTHONPATH := $(CURDIR)/operator:$(CURDIR)/dev
+
+include dev/dev.mk
+
+.PHONY: help
+help: ## What there is to make
+	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sort | awk -F':.*## ' '{printf "  %-16s %s\n", $$1, $$2}'
+
+.PHONY: venv
+venv: $(VENV)/.made ## The virtual environment, from locked dependencies
+
+$(VENV)/.made: requirements/dev.lock pyproject.toml
+	@test -x $(PY) || "$(PYTHON)" -m venv $(VENV)
+	@echo "installing the locked dependencies into $(VENV) (about a minute)"
+	@$(PY) -m pip install --quiet --disable-pip-version-check --require-hashes --requirement requirements/dev.lock
+	@$(PY) -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@touch $@
+
+.PHONY: generate
+generate: venv ## Everything that is made from the code: crds/, docs/reference/
+	@$(PY) -m consul_registrar.api.crd crds
+
+.PHONY: check
+check: venv ## Formatting, lint, types, layers, generated files
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-cache
+	@$(MAKE) --no-print-directory generate
+	@git diff --exit-code --stat -- crds docs/reference || { echo "generated files differ: run 'make generate' and commit"; exit 1; }
+
+.PHONY: unit
+unit: venv ## Tests without a cluster
+	$(PY) -m pytest tests/unit tests/laws -q
+
+.PHONY: integration
+integration: venv tools ## Tests against a real API server and a real Consul
+	$(PY) -m pytest tests/integration tests/dev -q
+
+.PHONY: test
+test: check unit integration ## All of it
+
+.PHONY: demo
+demo: venv tools ## Three Pods into Consul, scaled, broken and gone, step by step; leaves everything running
+	@$(PY) -m demo up
+
+.PHONY: demo-down
+demo-down: venv ## End what `make demo` started
+	@$(PY) -m demo down
+
+.PHONY: lock
+lock: venv ## Choose the dependencies' versions anew
+	@$(PY) -m pip install --quiet uv
+	@for kind in run dev; do extra=$$([ $$kind = dev ] && echo --all-extras || true); \
+	  $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header \
+	    --upgrade $$extra --output-file requirements/$$kind.lock pyproject.toml; done

@@ -1,0 +1,232 @@
+"""The operator, put together: every part made once, and run until it is told to stop.
+
+Decides the order of the start: caches are filled completely before anything is decided, and nothing is removed from
+Consul on the word of a list that isn't complete. What the parts do is their own.
+"""
+
+import asyncio
+import logging
+import os
+import signal
+import time
+from collections.abc import Set as AbstractSet
+from datetime import UTC, datetime
+from typing import Protocol
+
+from consul_registrar import health, kube, metrics
+from consul_registrar.acceptance import Acceptance
+from consul_registrar.arrivals import Connections, Nodes, Pods, Registrations, pods_on
+from consul_registrar.cache import Cache
+from consul_registrar.cluster import Cluster
+from consul_registrar.connection_status import ConnectionStatus
+from consul_registrar.consuls import Consuls
+from consul_registrar.credentials import AgentConnections
+from consul_registrar.gather import Gatherer
+from consul_registrar.lifecycle import Lifecycle
+from consul_registrar.model import Key, Pod
+from consul_registrar.objects import Registration
+from consul_registrar.queue import Queue
+from consul_registrar.reaping import Reaped
+from consul_registrar.reconcile import Reconciler
+from consul_registrar.reports import Reports
+from consul_registrar.settings import Settings, default_connection, direct_tokens, split_address
+
+logger = logging.getLogger(__name__)
+
+#: Subjects that are worked on at a time; most of that time they wait for Consul's answer.
+_CONCURRENCY = 512
+#: Seconds without a word from the API server after which what we know counts as stale (bookmarks come every minute).
+_STALE = 120.0
+#: The same for custom resources, which kopf watches: it tells of no bookmarks, so silence is normal between two lists.
+_STALE_RESOURCES = 900.0
+
+
+def _now() -> str:
+    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def _text(epoch: float) -> str:
+    return datetime.fromtimestamp(epoch, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def _epoch(text: str) -> float:
+    return datetime.fromisoformat(text).timestamp()
+
+
+class Source(Protocol):
+    """Something that is listed and watched."""
+
+    @property
+    def synced(self) -> asyncio.Event: ...
+    def staleness(self) -> float: ...
+    async def run(self) -> None: ...
+
+
+class Operator:
+    """One operator process."""
+
+    def __init__(self, settings: Settings, client: kube.KubeClient, login: kube.Login) -> None:
+        self._settings = settings
+        self._queue: Queue[Key] = Queue()
+        self._cache = Cache()
+        self._acceptance = Acceptance(self._cache)
+        self._reaped = Reaped()
+        self._cluster = Cluster(client, os.environ.get("HOSTNAME", "consul-registrar"))
+        self._consuls = self._connect()
+        self._reports = Reports(
+            self._cache, self._acceptance, self._consuls, self._reaped, self._cluster, now=_now, text=_text
+        )
+        self._connection_status = ConnectionStatus(self._cache, self._consuls, self._cluster, _now)
+        self._reconciler = self._decide()
+        self._lifecycle = Lifecycle(
+            self._cache, self._consuls, self._queue, self._reports, self._cluster, age=lambda t: time.time() - _epoch(t)
+        )
+        self._nodes = kube.Reflector(
+            client, "/api/v1/nodes", kube.NODES, Nodes(self._cache, self._queue, self._consuls)
+        )
+        self._pods = self._watch_pods(client)
+        self._resources = self._watch_resources(client, login)
+        metrics.REGISTRY.register(metrics.Registrations(self._reports.tallies))
+
+    def _connect(self) -> Consuls:
+        agents = AgentConnections(
+            self._settings.cluster,
+            self._cluster.secret,
+            self._found,
+            self._agent_changed,
+            direct_tokens(self._settings),
+        )
+        return Consuls(self._cache, agents.serve, self._count, self._connection_changed)
+
+    def _decide(self) -> Reconciler:
+        gatherer = Gatherer(self._settings.cluster, self._cache, self._acceptance, self._cluster)
+        return Reconciler(gatherer, self._consuls, self._queue, self._reports, self._reaped, epoch=time.time)
+
+    def _watch_pods(self, client: kube.KubeClient) -> list[kube.Reflector[Pod]]:
+        store = Pods(self._cache, self._queue)
+        paths = [f"/api/v1/namespaces/{name}/pods" for name in self._settings.namespaces] or ["/api/v1/pods"]
+        selector = self._settings.pod_selector
+        return [kube.Reflector(client, path, kube.PODS, store, selector=selector) for path in paths]
+
+    def _watch_resources(self, client: kube.KubeClient, login: kube.Login) -> kube.CustomResources:
+        default = default_connection(self._settings)
+        connections = Connections(
+            self._cache,
+            self._consuls,
+            users=self._connection_changed,
+            fallback={default.name: default} if default else {},
+        )
+        return kube.CustomResources(
+            client,
+            login,
+            registrations=Registrations(
+                self._cache, self._queue, self._acceptance, self._reports, load_reaped=self._load_reaped
+            ),
+            connections=connections,
+            namespaces=self._settings.namespaces,
+        )
+
+    # what happens elsewhere and concerns the queue
+
+    def _found(self, keys: AbstractSet[Key]) -> None:
+        """Consul holds something else than before for these keys. What lies outside our scope is none of ours."""
+        scope = self._settings.namespaces
+        for key in keys:
+            if not scope or key.registration.namespace in scope:
+                self._queue.add(key)
+
+    def _agent_changed(self, connection: str, node: str) -> None:
+        """The agent of a Kubernetes node ("": the one fixed agent) has become ready, or isn't any more."""
+        if node:
+            pods_on(self._cache, self._queue, node)
+        self._connection_changed(connection)
+
+    def _connection_changed(self, name: str) -> None:
+        for registration in self._cache.registrations.values():
+            if name in registration.connections:
+                self._queue.add(Key(registration.key))
+                self._reports.touch(registration.key)
+
+    def _load_reaped(self, registration: Registration) -> None:
+        self._reaped.load(registration.key, registration.status.get("reaped") or (), _epoch)
+
+    def _count(self, connection: str, operation: str, cause: str, outcome: str) -> None:
+        metrics.writes.labels(connection, operation, cause, outcome).inc()
+
+    # running
+
+    async def run(self) -> None:
+        """Run until cancelled."""
+        host, port = split_address(self._settings.health_address)
+        runner = await health.serve(host, port, self._unready, self._refresh_metrics)
+        try:
+            async with asyncio.TaskGroup() as group:
+                for source in self._watched().values():
+                    group.create_task(source.run())
+                await self._caches_filled()
+                for part in (self._consuls, self._reports, self._connection_status):
+                    group.create_task(part.run())
+                group.create_task(self._queue.run(self._work, _CONCURRENCY))
+        finally:
+            await runner.cleanup()
+
+    async def _caches_filled(self) -> None:
+        for source in self._watched().values():
+            await source.synced.wait()
+        logger.info(
+            "caches filled: %d Pods, %d nodes, %d registrations, %d connections",
+            len(self._cache.pods()),
+            len(self._cache.nodes),
+            len(self._cache.registrations),
+            len(self._cache.connections),
+        )
+
+    async def _work(self, key: Key) -> None:
+        controller = "registration" if key.subject is None else "instance"
+        metrics.reconciles.labels(controller).inc()
+        with metrics.reconcile_seconds.labels(controller).time():
+            if key.subject is None:
+                await self._lifecycle.reconcile(key.registration)
+            else:
+                await self._reconciler.reconcile(key.registration, key.subject)
+
+    # how it is
+
+    def _watched(self) -> dict[str, Source]:
+        pods: dict[str, Source] = {f"pods {i}" if i else "pods": reflector for i, reflector in enumerate(self._pods)}
+        return {**pods, "nodes": self._nodes, "customresources": self._resources}
+
+    def _unready(self) -> str:
+        """Why this process can't be trusted to know the cluster, "" where it can."""
+        for name, source in self._watched().items():
+            if not source.synced.is_set():
+                return f"{name} were not listed completely yet"
+            limit = _STALE_RESOURCES if name == "customresources" else _STALE
+            if source.staleness() > limit:
+                return f"nothing was heard of {name} for {source.staleness():.0f} s"
+        return ""
+
+    def _refresh_metrics(self) -> None:
+        metrics.queue_depth.labels("subjects").set(len(self._queue))
+        metrics.queue_adds.labels("subjects").set(self._queue.adds)
+        metrics.queue_retries.labels("subjects").set(self._queue.retries)
+        for name, source in self._watched().items():
+            metrics.staleness.labels(name).set(source.staleness())
+
+
+async def run(settings: Settings) -> None:
+    """Log in and run one operator until SIGTERM or SIGINT. Raises LoginFailed where there is no way to log in."""
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    async with kube.KubeClient(kube.login) as client:
+        running = asyncio.create_task(Operator(settings, client, kube.login).run())
+        stopping = asyncio.create_task(stop.wait())
+        await asyncio.wait([running, stopping], return_when=asyncio.FIRST_COMPLETED)
+        logger.info("stopping")
+        for task in (running, stopping):
+            task.cancel()
+        outcomes = await asyncio.gather(running, stopping, return_exceptions=True)
+    if isinstance(outcomes[0], Exception):
+        raise outcomes[0]

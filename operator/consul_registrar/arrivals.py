@@ -1,0 +1,189 @@
+"""What arrives from the cluster and from Consul becomes cache entries and keys on the queue; nothing more happens here.
+
+Decides which keys a change concerns. What to do about them is decided in `reconcile.py` and `lifecycle.py`.
+"""
+
+from collections.abc import Callable
+from collections.abc import Set as AbstractSet
+
+from consul_registrar import objects
+from consul_registrar.acceptance import Acceptance
+from consul_registrar.cache import Cache
+from consul_registrar.consuls import Consuls
+from consul_registrar.kube import CustomObject
+from consul_registrar.model import Key, Node, Pod, RegistrationKey
+from consul_registrar.objects import Connection, Registration
+from consul_registrar.queue import Queue
+from consul_registrar.reports import Reports
+
+
+class Pods:
+    """Takes Pods from their reflector."""
+
+    def __init__(self, cache: Cache, queue: Queue[Key]) -> None:
+        self._cache = cache
+        self._queue = queue
+
+    def put(self, obj: Pod) -> None:
+        """A Pod is new, or has changed."""
+        self._add(self._cache.put_pod(obj), obj.uid)
+
+    def remove(self, uid: str) -> None:
+        """A Pod was seen deleted."""
+        self._add(self._cache.delete_pod(uid), uid)
+
+    def vanished(self, uid: str) -> None:
+        """A Pod is not in a complete list any more."""
+        self._add(self._cache.forget_pod(uid), uid)
+
+    def _add(self, registrations: set[RegistrationKey], uid: str) -> None:
+        for registration in registrations:
+            self._queue.add(Key(registration, uid))
+
+
+class Nodes:
+    """Takes nodes from their reflector."""
+
+    def __init__(self, cache: Cache, queue: Queue[Key], consuls: Consuls) -> None:
+        self._cache = cache
+        self._queue = queue
+        self._consuls = consuls
+        self._names: dict[str, str] = {}
+
+    def put(self, obj: Node) -> None:
+        """A node is new, or has changed; heartbeats change nothing that concerns us."""
+        before = self._cache.nodes.get(obj.name)
+        self._cache.nodes[obj.name] = obj
+        self._names[obj.uid] = obj.name
+        if before is None or before.addresses != obj.addresses:
+            self._consuls.set_nodes()
+        if before is not None and before.labels != obj.labels:
+            self._pods_on(obj.name)
+
+    def remove(self, uid: str) -> None:
+        """A node is gone."""
+        name = self._names.pop(uid, "")
+        known = self._cache.nodes.get(name)
+        if known is not None and known.uid == uid:
+            del self._cache.nodes[name]
+            self._consuls.set_nodes()
+
+    vanished = remove
+
+    def _pods_on(self, node: str) -> None:
+        pods_on(self._cache, self._queue, node)
+
+
+def pods_on(cache: Cache, queue: Queue[Key], node: str) -> None:
+    """Put every subject on a node on the queue: its labels, or its agent's state, have changed."""
+    for pod in cache.pods().values():
+        if pod.node == node:
+            for registration in cache.selecting(pod):
+                queue.add(Key(registration, pod.uid))
+
+
+class Registrations:
+    """Takes registrations from kopf."""
+
+    def __init__(
+        self,
+        cache: Cache,
+        queue: Queue[Key],
+        acceptance: Acceptance,
+        reports: Reports,
+        load_reaped: Callable[[Registration], None],
+    ) -> None:
+        self._cache = cache
+        self._queue = queue
+        self._acceptance = acceptance
+        self._reports = reports
+        self._load_reaped = load_reaped
+        self._keys: dict[str, RegistrationKey] = {}
+
+    def put(self, obj: CustomObject) -> None:
+        """A registration is new, or has changed; where only its status has, what it says is looked at again."""
+        new = objects.registration(obj.body)
+        before = self._cache.registrations.get(new.key)
+        self._keys[new.meta.uid] = new.key
+        self._cache.put_registration(new)
+        if before is None:
+            self._load_reaped(new)
+        if before is not None and _asks_the_same(before, new):
+            self._reports.touch(new.key)
+            return
+        self._names_changed(self._acceptance.names.put(new))
+        self._queue.add(Key(new.key))
+
+    def remove(self, uid: str) -> None:
+        """A registration is gone; another one may have its name by now."""
+        key = self._keys.pop(uid, None)
+        known = self._cache.registrations.get(key) if key else None
+        if key is None or known is None or known.meta.uid != uid:
+            return
+        self._cache.remove_registration(key)
+        self._names_changed(self._acceptance.names.remove(key))
+        self._queue.add(Key(key))
+
+    vanished = remove  # what it left is removed only after a fresh read, either way
+
+    def _names_changed(self, others: AbstractSet[RegistrationKey]) -> None:
+        for key in others:
+            self._queue.add(Key(key))
+
+
+def _asks_the_same(before: Registration, new: Registration) -> bool:
+    one, other = before.meta, new.meta
+    return (one.uid, one.generation, one.deleted, one.finalizers, one.annotations) == (
+        other.uid,
+        other.generation,
+        other.deleted,
+        other.finalizers,
+        other.annotations,
+    )
+
+
+class Connections:
+    """Takes connections from kopf. `fallback`: what stands in for an object of that name while there is none."""
+
+    def __init__(
+        self,
+        cache: Cache,
+        consuls: Consuls,
+        users: Callable[[str], None],
+        fallback: dict[str, Connection],
+    ) -> None:
+        self._cache = cache
+        self._consuls = consuls
+        self._users = users
+        self._fallback = fallback
+        self._names: dict[str, str] = {}
+        for name in fallback:
+            self._stand_in(name)
+
+    def put(self, obj: CustomObject) -> None:
+        """A connection is new, or has changed."""
+        new = objects.connection(obj.body)
+        before = self._cache.connections.get(new.name)
+        self._names[new.meta.uid] = new.name
+        self._cache.connections[new.name] = new
+        if before is None or before.spec != new.spec:
+            self._consuls.put(new.name, new.spec)
+            self._users(new.name)
+
+    def remove(self, uid: str) -> None:
+        """A connection is gone."""
+        name = self._names.pop(uid, "")
+        known = self._cache.connections.get(name)
+        if known is None or known.meta.uid != uid:
+            return
+        del self._cache.connections[name]
+        self._consuls.remove(name)
+        self._stand_in(name)
+        self._users(name)
+
+    def _stand_in(self, name: str) -> None:
+        if name in self._fallback:
+            self._cache.connections[name] = self._fallback[name]
+            self._consuls.put(name, self._fallback[name].spec)
+
+    vanished = remove

@@ -1,0 +1,67 @@
+"""One line for every write to Consul: what, on which instance, for which Pod, why, and what came of it.
+
+Decides the fields of the line; where it goes is the logger's matter (`consul_registrar.audit`, always JSON).
+"""
+
+import json
+import logging
+from collections.abc import Callable
+
+from consul_registrar import model
+from consul_registrar.consul.errors import ConsulError, OutcomeUnknown
+from consul_registrar.model import Change, Deregister, DropCheck, Feed, Register
+
+logger = logging.getLogger("consul_registrar.audit")
+
+
+class Audit:
+    """The audit log of one connection. `count` is told (operation, cause, outcome) of each write."""
+
+    def __init__(self, connection: str, count: Callable[[str, str, str], None]) -> None:
+        self._connection = connection
+        self._count = count
+
+    def record(self, change: Change, error: ConsulError | None, batch: int) -> None:
+        """Write the line of one change; `batch` is how many left together."""
+        outcome = _outcome(error)
+        operation = _operation(change)
+        self._count(operation, change.cause.value, outcome)
+        instance = change.instance
+        line = {
+            "connection": self._connection,
+            "operation": operation,
+            "cause": change.cause.value,
+            "outcome": outcome,
+            "node": change.node,
+            "instance": change.id,
+            "service": instance.service,
+            "registration": "/".join(map(instance.meta_value, (model.META_NAMESPACE, model.META_REGISTRATION))),
+            "pod": instance.meta_value(model.META_POD),
+            "podUid": instance.meta_value(model.META_POD_UID),
+            "batch": batch,
+        }
+        if error is not None:
+            line["error"] = error.reason.code
+        logger.info(json.dumps(line))
+
+
+def _operation(change: Change) -> str:
+    match change:
+        case Register():
+            return "register"
+        case Feed():
+            return "feed"
+        case DropCheck():
+            return "drop-check"
+        case Deregister():
+            return "deregister"
+
+
+def _outcome(error: ConsulError | None) -> str:
+    match error:
+        case None:
+            return "applied"
+        case OutcomeUnknown():
+            return "unknown"
+        case _:
+            return "refused"

@@ -1,0 +1,150 @@
+"""What the cluster holds, as last seen: Pods, nodes, registrations, connections, indexed for cheap answers.
+
+Decides which registrations a Pod concerns. Who fills it, never with older versions than it has (`kube/`), and what
+follows from a change (`arrivals.py`) is decided elsewhere. One changed object costs the same whatever else is there.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from consul_registrar.api.registration import Selector
+from consul_registrar.model import Node, Pod, Reason, RegistrationKey
+from consul_registrar.objects import Connection, Registration
+from consul_registrar.selectors import selects
+
+#: How many Pods that were seen deleted are remembered, so that removing what they left needs no question asked.
+_REMEMBERED = 8192
+
+
+@dataclass(slots=True)
+class _Selectors:
+    """The selectors of one namespace. Those with a label are found by it; the others are few, and all looked at."""
+
+    by_label: dict[tuple[str, str], dict[RegistrationKey, Selector]] = field(default_factory=dict)
+    others: dict[RegistrationKey, Selector] = field(default_factory=dict)
+    known: dict[RegistrationKey, Selector] = field(default_factory=dict)
+
+    def put(self, key: RegistrationKey, selector: Selector) -> None:
+        self.remove(key)
+        self.known[key] = selector
+        self._bucket(selector)[key] = selector
+
+    def remove(self, key: RegistrationKey) -> None:
+        selector = self.known.pop(key, None)
+        if selector is not None:
+            del self._bucket(selector)[key]
+
+    def matching(self, labels: Mapping[str, str]) -> set[RegistrationKey]:
+        found = {key for key, selector in self.others.items() if selects(selector, labels)}
+        for pair in labels.items():
+            found |= {key for key, selector in self.by_label.get(pair, {}).items() if selects(selector, labels)}
+        return found
+
+    def _bucket(self, selector: Selector) -> dict[RegistrationKey, Selector]:
+        if not selector.match_labels:
+            return self.others
+        return self.by_label.setdefault(min(selector.match_labels.items()), {})
+
+
+class Cache:
+    """The cluster as last seen."""
+
+    def __init__(self) -> None:
+        self.registrations: dict[RegistrationKey, Registration] = {}
+        self.connections: dict[str, Connection] = {}
+        self.nodes: dict[str, Node] = {}
+        self._pods: dict[str, Pod] = {}
+        self._deleted: dict[str, Pod] = {}
+        self._pods_in: dict[str, dict[str, Pod]] = {}
+        self._selectors: dict[str, _Selectors] = {}
+
+    # Pods
+
+    def pod(self, uid: str) -> Pod | None:
+        """A Pod as last seen; one that was seen deleted lately is there too, marked as deleting."""
+        return self._pods.get(uid) or self._deleted.get(uid)
+
+    def pods(self) -> Mapping[str, Pod]:
+        """All Pods that exist, by UID."""
+        return self._pods
+
+    def put_pod(self, pod: Pod) -> set[RegistrationKey]:
+        """Take a Pod; the registrations that select it, as it was or as it is."""
+        before = self._pods.get(pod.uid)
+        self._pods[pod.uid] = pod
+        self._deleted.pop(pod.uid, None)
+        self._pods_in.setdefault(pod.namespace, {})[pod.uid] = pod
+        concerned = self.selecting(pod)
+        return concerned if before is None or before.labels == pod.labels else concerned | self.selecting(before)
+
+    def delete_pod(self, uid: str) -> set[RegistrationKey]:
+        """A Pod was seen to be deleted: it is gone. The registrations that selected it."""
+        pod = self._pods.get(uid)
+        if pod is None:
+            return set()
+        self._deleted[uid] = replace(pod, deleting=True)
+        if len(self._deleted) > _REMEMBERED:
+            del self._deleted[next(iter(self._deleted))]
+        return self.forget_pod(uid)
+
+    def forget_pod(self, uid: str) -> set[RegistrationKey]:
+        """A Pod is not seen any more, which proves nothing. The registrations that selected it."""
+        pod = self._pods.pop(uid, None)
+        if pod is None:
+            return set()
+        namespace = self._pods_in[pod.namespace]
+        del namespace[uid]
+        if not namespace:
+            del self._pods_in[pod.namespace]
+        return self.selecting(pod)
+
+    def selecting(self, pod: Pod) -> set[RegistrationKey]:
+        """The registrations whose selector takes this Pod."""
+        selectors = self._selectors.get(pod.namespace)
+        return selectors.matching(pod.labels) if selectors else set()
+
+    def selected(self, key: RegistrationKey) -> set[str]:
+        """UIDs of the Pods that a registration selects."""
+        selectors = self._selectors.get(key.namespace)
+        selector = selectors.known.get(key) if selectors else None
+        if selector is None:
+            return set()
+        return {uid for uid, pod in self._pods_in.get(key.namespace, {}).items() if selects(selector, pod.labels)}
+
+    # Registrations
+
+    def put_registration(self, registration: Registration) -> None:
+        """Take a registration."""
+        self.registrations[registration.key] = registration
+        spec = registration.spec
+        if isinstance(spec, Reason) or spec.pods is None:
+            self._forget_selector(registration.key)
+            return
+        selectors = self._selectors.setdefault(registration.key.namespace, _Selectors())
+        selectors.put(registration.key, spec.pods.selector)
+
+    def note_status(self, key: RegistrationKey, uid: str, status: Mapping[str, Any]) -> None:
+        """We have written a status; the API server will tell of it too, a little later."""
+        known = self.registrations.get(key)
+        if known is not None and known.meta.uid == uid:
+            self.registrations[key] = replace(known, status=status)
+
+    def note_connection_status(self, name: str, uid: str, status: Mapping[str, Any]) -> None:
+        """As `note_status`, for a connection."""
+        known = self.connections.get(name)
+        if known is not None and known.meta.uid == uid:
+            self.connections[name] = replace(known, status=status)
+
+    def remove_registration(self, key: RegistrationKey) -> None:
+        """Forget a registration."""
+        self.registrations.pop(key, None)
+        self._forget_selector(key)
+
+    def _forget_selector(self, key: RegistrationKey) -> None:
+        selectors = self._selectors.get(key.namespace)
+        if selectors is None:
+            return
+        selectors.remove(key)
+        if not selectors.known:
+            del self._selectors[key.namespace]

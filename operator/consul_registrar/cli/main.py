@@ -1,0 +1,134 @@
+"""The command line: every flag is an environment variable too (CONSUL_REGISTRAR_<FLAG>).
+
+Decides names and defaults of the settings; what they mean is `settings.py`'s and `app.py`'s matter.
+"""
+
+import os
+import re
+import sys
+
+import click
+import uvloop
+from pydantic import ValidationError
+
+from consul_registrar import __version__, app, logs
+from consul_registrar.kube import LoginFailed
+from consul_registrar.settings import EnvironmentInvalid, Settings, default_connection, split_address
+
+_CLUSTER_NAME = r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?"
+
+
+@click.group(context_settings={"auto_envvar_prefix": "CONSUL_REGISTRAR", "help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="consul-registrar")
+def main() -> None:
+    """Keeps Consul's catalog true to Kubernetes."""
+
+
+@main.command(context_settings={"auto_envvar_prefix": "CONSUL_REGISTRAR", "show_default": True})
+@click.option(
+    "--cluster-name",
+    required=True,
+    envvar="CONSUL_REGISTRAR_CLUSTER_NAME",
+    show_envvar=True,
+    help="Name of this Kubernetes cluster in Consul. Ownership is told by it: never change it, never use it twice.",
+)
+@click.option(
+    "--namespaces",
+    default="",
+    envvar="CONSUL_REGISTRAR_NAMESPACES",
+    show_envvar=True,
+    help="Comma-separated namespaces to watch; empty: all.",
+)
+@click.option(
+    "--pod-selector",
+    default="",
+    envvar="CONSUL_REGISTRAR_POD_SELECTOR",
+    show_envvar=True,
+    help="Label selector that the API server applies to Pods: others are never seen.",
+)
+@click.option(
+    "--mode",
+    type=click.Choice(["", "Agent"]),
+    default="",
+    envvar="CONSUL_REGISTRAR_MODE",
+    show_envvar=True,
+    help="Make the connection 'default' out of CONSUL_HTTP_ADDR, CONSUL_HTTP_TOKEN(_FILE), CONSUL_CACERT, …, in this "
+    "mode. A ConsulConnection object of that name goes before it.",
+)
+@click.option(
+    "--log-format",
+    type=click.Choice(["console", "json"]),
+    default="console",
+    envvar="CONSUL_REGISTRAR_LOG_FORMAT",
+    show_envvar=True,
+    help="How log lines look.",
+)
+@click.option(
+    "--log-level",
+    type=click.Choice(["debug", "info", "warning", "error"]),
+    default="info",
+    envvar="CONSUL_REGISTRAR_LOG_LEVEL",
+    show_envvar=True,
+    help="Which log lines there are.",
+)
+@click.option(
+    "--health-address",
+    default="0.0.0.0:8080",
+    envvar="CONSUL_REGISTRAR_HEALTH_ADDRESS",
+    show_envvar=True,
+    help="host:port for /healthz, /readyz and /metrics.",
+)
+def run(
+    cluster_name: str,
+    namespaces: str,
+    pod_selector: str,
+    mode: str,
+    log_format: str,
+    log_level: str,
+    health_address: str,
+) -> None:
+    """Run the operator until it is told to stop."""
+    settings = Settings(
+        cluster=_cluster_name(cluster_name),
+        namespaces=tuple(sorted({name.strip() for name in namespaces.split(",") if name.strip()})),
+        pod_selector=pod_selector,
+        log_format=log_format,
+        log_level=log_level,
+        health_address=_address(health_address),
+        environment={name: value for name, value in os.environ.items() if name.startswith("CONSUL_")},
+        mode=mode,
+    )
+    _check_environment(settings)
+    logs.set_up(settings.log_format, settings.log_level)
+    try:
+        uvloop.run(app.run(settings))
+    except LoginFailed as error:
+        sys.exit(f"consul-registrar: {error}")
+    except OSError as error:
+        sys.exit(f"consul-registrar: {settings.health_address} can't be listened on: {error}")
+
+
+def _cluster_name(name: str) -> str:
+    if not re.fullmatch(_CLUSTER_NAME, name):
+        raise click.BadParameter(
+            f"must be at most 63 characters out of a-z 0-9 -, not {name!r}", param_hint="--cluster-name"
+        )
+    return name
+
+
+def _address(address: str) -> str:
+    try:
+        split_address(address)
+    except ValueError as error:
+        raise click.BadParameter(str(error), param_hint="--health-address") from error
+    return address
+
+
+def _check_environment(settings: Settings) -> None:
+    try:
+        default_connection(settings)
+    except EnvironmentInvalid as error:
+        raise click.UsageError(str(error)) from error
+    except ValidationError as error:
+        findings = "; ".join(str(finding["msg"]) for finding in error.errors())
+        raise click.UsageError(f"Consul's environment variables don't make up a connection: {findings}") from error

@@ -1,0 +1,107 @@
+"""The API server as the loop needs it: fresh reads, finalizers, statuses, Events, in the core's own types.
+
+Decides nothing; when to call is `gather.py`'s, `lifecycle.py`'s and `reports.py`'s matter.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from consul_registrar import objects
+from consul_registrar.api import GROUP, VERSION
+from consul_registrar.api.connection import SecretKeyRef
+from consul_registrar.kube import (
+    CONNECTION,
+    REGISTRATION,
+    KubeClient,
+    NotFound,
+    Regarding,
+    add_finalizer,
+    fresh_object,
+    fresh_pod,
+    patch_status,
+    post_event,
+    read_secret,
+    remove_finalizer,
+)
+from consul_registrar.model import Pod, Reason, RegistrationKey
+from consul_registrar.objects import FINALIZER, Connection, Registration
+
+
+class Cluster:
+    """Reads and writes single objects. Everything but events raises KubeError."""
+
+    def __init__(self, client: KubeClient, instance: str) -> None:
+        self._client = client
+        self._instance = instance
+
+    # gather.Fresh
+
+    async def pod(self, namespace: str, name: str) -> Pod | None:
+        return await fresh_pod(self._client, namespace, name)
+
+    async def registration(self, key: RegistrationKey) -> Registration | None:
+        found = await fresh_object(self._client, REGISTRATION, key.namespace, key.name)
+        return objects.registration(found.body) if found else None
+
+    # lifecycle.Finalizers
+
+    async def add(self, registration: Registration) -> None:
+        await add_finalizer(self._client, _path(registration.key), registration.meta.uid, FINALIZER)
+
+    async def remove(self, registration: Registration) -> None:
+        await remove_finalizer(self._client, _path(registration.key), registration.meta.uid, FINALIZER)
+
+    # reports.Publisher
+
+    async def write(self, registration: Registration, wanted: Mapping[str, Any]) -> None:
+        try:
+            await patch_status(self._client, _path(registration.key), registration.status, wanted)
+        except NotFound:
+            return  # it went meanwhile; an event tells
+
+    async def event(self, registration: Registration, reason: Reason, *, warning: bool) -> None:
+        namespace, name = registration.key
+        await self._post(REGISTRATION.name, namespace, name, registration.meta, reason, warning=warning)
+
+    # connection_status.Publisher
+
+    async def write_connection(self, connection: Connection, wanted: Mapping[str, Any]) -> None:
+        try:
+            await patch_status(self._client, CONNECTION.path("", connection.name), connection.status, wanted)
+        except NotFound:
+            return
+
+    async def event_connection(self, connection: Connection, reason: Reason, *, warning: bool) -> None:
+        await self._post(CONNECTION.name, "", connection.name, connection.meta, reason, warning=warning)
+
+    async def hold_connection(self, connection: Connection) -> None:
+        await add_finalizer(self._client, CONNECTION.path("", connection.name), connection.meta.uid, FINALIZER)
+
+    async def release_connection(self, connection: Connection) -> None:
+        await remove_finalizer(self._client, CONNECTION.path("", connection.name), connection.meta.uid, FINALIZER)
+
+    # credentials.ReadSecret
+
+    async def secret(self, ref: SecretKeyRef) -> str:
+        """The text of one key. Raises LookupError where it can't be had."""
+        try:
+            return await read_secret(self._client, ref.namespace, ref.name, ref.key)
+        except Exception as error:
+            raise LookupError(str(error)) from error
+
+    async def _post(
+        self, kind: str, namespace: str, name: str, meta: objects.Meta, reason: Reason, *, warning: bool
+    ) -> None:
+        about = Regarding(f"{GROUP}/{VERSION}", kind, namespace, name, meta.uid, meta.version)
+        await post_event(
+            self._client,
+            about,
+            reason,
+            action="Reconcile",
+            instance=self._instance,
+            type="Warning" if warning else "Normal",
+        )
+
+
+def _path(key: RegistrationKey) -> str:
+    return REGISTRATION.path(key.namespace, key.name)

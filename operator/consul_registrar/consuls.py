@@ -1,0 +1,207 @@
+"""The Consuls that are written to: one registry and its lanes for each connection, kept true to the connections' specs.
+
+Decides which connections there are and what may be done with each. How a registry is made from a spec (addresses,
+credentials) is `consul/`'s and `credentials.py`'s; what is written is decided in `reconcile.py`.
+"""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from consul_registrar.api.connection import ConsulConnectionSpec
+from consul_registrar.audit import Audit
+from consul_registrar.cache import Cache
+from consul_registrar.consul import Registry, RegistryStatus
+from consul_registrar.model import CONNECTING, Change, Node, Reason, RegistrationKey
+from consul_registrar.writer import Lanes
+
+logger = logging.getLogger(__name__)
+
+_RETRY = 5.0  # seconds between two tries to set up a connection: a missing Secret, an unreadable file
+
+
+class NodeRegistry(Registry, Protocol):
+    """A registry that wants to know the cluster's nodes: agents stand on them."""
+
+    def set_nodes(self, nodes: Mapping[str, Node]) -> None: ...
+
+
+class Unusable(Exception):
+    """A connection can't be set up as it is."""
+
+    def __init__(self, reason: Reason) -> None:
+        super().__init__(reason.message)
+        self.reason = reason
+
+
+#: Makes a registry from a connection's name and spec, and runs what it needs beside it (credentials) until cancelled.
+#: Calls back with the registry once it is made. Raises Unusable.
+Serve = Callable[[str, ConsulConnectionSpec, Callable[[NodeRegistry], None]], Awaitable[None]]
+
+
+@dataclass(slots=True)
+class _Link:
+    """One connection at work."""
+
+    spec: ConsulConnectionSpec
+    registry: NodeRegistry | None = None
+    lanes: Lanes | None = None
+    reason: Reason = field(default_factory=lambda: Reason(CONNECTING, "the connection is being set up"))
+
+
+class Consuls:
+    """All connections at work."""
+
+    def __init__(
+        self, cache: Cache, serve: Serve, count: Callable[[str, str, str, str], None], on_state: Callable[[str], None]
+    ) -> None:
+        self._cache = cache
+        self._serve = serve
+        self._count = count
+        self._on_state = on_state
+        self._links: dict[str, _Link] = {}
+        self._malformed: dict[str, Reason] = {}
+        self._changed = asyncio.Event()
+
+    # which there are
+
+    def put(self, name: str, spec: ConsulConnectionSpec | Reason) -> None:
+        """A connection is there, or was edited."""
+        if isinstance(spec, Reason):
+            self.remove(name)
+            self._malformed[name] = spec
+            return
+        self._malformed.pop(name, None)
+        known = self._links.get(name)
+        if known is None or _rebuilds(known.spec, spec):
+            self._links[name] = _Link(spec)
+            self._changed.set()
+        else:
+            known.spec = spec
+
+    def remove(self, name: str) -> None:
+        """A connection is no more."""
+        self._malformed.pop(name, None)
+        if self._links.pop(name, None) is not None:
+            self._changed.set()
+
+    def set_nodes(self) -> None:
+        """Nodes of the cluster have changed."""
+        for link in self._links.values():
+            if link.registry is not None:
+                link.registry.set_nodes(self._cache.nodes)
+
+    async def run(self) -> None:
+        """Keep one task for each connection, for ever."""
+        running: dict[int, tuple[_Link, asyncio.Task[None]]] = {}
+        async with asyncio.TaskGroup() as group:
+            while True:
+                self._changed.clear()
+                wanted = {id(link): (name, link) for name, link in self._links.items()}
+                for key in running.keys() - wanted.keys():
+                    running.pop(key)[1].cancel()
+                for key in wanted.keys() - running.keys():
+                    name, link = wanted[key]
+                    running[key] = (link, group.create_task(self._keep(name, link)))
+                await self._changed.wait()
+
+    async def _keep(self, name: str, link: _Link) -> None:
+        while True:
+            try:
+                await self._serve(name, link.spec, lambda registry: self._take(link, registry))
+            except Unusable as error:
+                link.reason = error.reason
+                logger.warning("connection %r: %s", name, error.reason.message)
+            except Exception as error:
+                link.reason = Reason("InternalError", f"{type(error).__name__}: {error}")
+                logger.exception("connection %r ended unexpectedly and is set up again", name)
+            link.registry = link.lanes = None
+            self._on_state(name)
+            await asyncio.sleep(_RETRY)
+
+    def _take(self, link: _Link, registry: NodeRegistry) -> None:
+        registry.set_nodes(self._cache.nodes)
+        link.registry = registry
+        link.lanes = Lanes(registry, Audit(registry.name, lambda *what: self._count(registry.name, *what)))
+
+    # how they look
+
+    def names(self) -> AbstractSet[str]:
+        """The connections at work."""
+        return self._links.keys()
+
+    def registry(self, name: str) -> Registry | None:
+        """The registry of a connection, None while there is none."""
+        link = self._links.get(name)
+        return link.registry if link else None
+
+    def status(self, name: str) -> RegistryStatus:
+        """How a connection looks."""
+        link = self._links.get(name)
+        if link is None:
+            missing = Reason("ConnectionNotFound", f"there is no ConsulConnection {name!r}")
+            return RegistryStatus(ready=False, reason=self._malformed.get(name, missing))
+        return link.registry.status() if link.registry else RegistryStatus(ready=False, reason=link.reason)
+
+    def down(self, name: str) -> Reason | None:
+        """Why a connection can't be written to at all, None where it can."""
+        status = self.status(name)
+        return None if status.ready else status.reason
+
+    def policy(self, name: str) -> str:
+        """What may be written: Sync, UpsertOnly or Observe."""
+        link = self._links.get(name)
+        return link.spec.policy if link else "Sync"
+
+    # whom they concern
+
+    def wanted(self, key: RegistrationKey, name: str) -> bool:
+        """Whether a registration wants to be in a connection."""
+        registration = self._cache.registrations.get(key)
+        return registration is not None and not registration.deleting and name in registration.connections
+
+    def concerned(self, key: RegistrationKey, subject: str) -> set[str]:
+        """The connections where a registration wants this subject to be, or has it."""
+        registration = self._cache.registrations.get(key)
+        wanted = set(registration.connections) if registration else set()
+        holding = {name for name, registry in self._registries() if registry.instances(key, subject)}
+        return wanted | holding
+
+    def subjects(self, key: RegistrationKey) -> set[str]:
+        """The subjects for which a registration has something in any Consul."""
+        return {subject for _, registry in self._registries() for subject in registry.subjects(key)}
+
+    def obstacle(self, key: RegistrationKey, connections: Sequence[str]) -> Reason | None:
+        """Why a deleted registration can't go yet; None: nothing of it is left that could be removed.
+
+        What a connection's policy keeps in Consul is no obstacle: it will never be removed by us.
+        """
+        for name in connections:
+            status = self.status(name)
+            whole = status.ready and status.agents_ready == status.agents
+            if not whole and self.policy(name) == "Sync":
+                message = f"Consul {name!r} can't be cleaned: {status.reason.message}"
+                return Reason("DeregistrationBlocked", message)
+        left = sum(len(r.subjects(key)) for name, r in self._registries() if self.policy(name) == "Sync")
+        return Reason("Deleting", f"{left} instances are still to be removed") if left else None
+
+    def _registries(self) -> list[tuple[str, Registry]]:
+        return [(name, link.registry) for name, link in self._links.items() if link.registry is not None]
+
+    # writing
+
+    async def write(self, name: str, change: Change) -> None:
+        """Write one change. Raises the ConsulError that it met."""
+        link = self._links.get(name)
+        if link is None or link.lanes is None:
+            raise Unusable(self.status(name).reason)
+        await link.lanes.write(change)
+
+
+def _rebuilds(old: ConsulConnectionSpec, new: ConsulConnectionSpec) -> bool:
+    """Whether an edit needs a new registry: all that says where and how, not what may be done."""
+    kept = {"policy", "shared_names"}
+    return old.model_dump(exclude=kept) != new.model_dump(exclude=kept)

@@ -1,0 +1,131 @@
+"""From a connection's spec to a running agent registry: addresses, certificate authorities, the token.
+
+Decides when credentials are read again: every half minute. A changed token is used from then on, changed authorities
+need new connections. Values are never logged. What is done with them is `consul/`'s matter.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from consul_registrar.api.connection import ConsulConnectionSpec, SecretKeyRef, Source
+from consul_registrar.consul import Access, AgentRegistry, AgentSettings, ConsulError, OnChange, Tls, tls_context
+from consul_registrar.consuls import NodeRegistry, Unusable
+from consul_registrar.model import Reason
+
+_READ_AGAIN = 30.0
+
+#: Reads one key of a Secret. Raises LookupError with a message for a person where there is none.
+ReadSecret = Callable[[SecretKeyRef], Awaitable[str]]
+
+
+@dataclass(frozen=True, slots=True)
+class _Credentials:
+    token: str = field(repr=False)
+    ca: str = field(repr=False)
+
+
+@dataclass(slots=True)
+class _Token:
+    """The token as it was read last; called for each request."""
+
+    value: str = field(repr=False)
+
+    def __call__(self) -> str:
+        return self.value
+
+
+class AgentConnections:
+    """Serves connections of mode Agent."""
+
+    def __init__(
+        self,
+        cluster: str,
+        read_secret: ReadSecret,
+        on_change: OnChange,
+        on_agent: Callable[[str, str], None],
+        direct_tokens: Mapping[str, str],
+    ) -> None:
+        self._cluster = cluster
+        self._read_secret = read_secret
+        self._on_change = on_change
+        self._on_agent = on_agent
+        self._direct_tokens = direct_tokens
+
+    async def serve(self, name: str, spec: ConsulConnectionSpec, take: Callable[[NodeRegistry], None]) -> None:
+        """Run a registry for a spec; returns when its authorities have changed. Raises Unusable."""
+        credentials = await self._credentials(name, spec)
+        token = _Token(credentials.token)
+        registry = AgentRegistry(
+            name,
+            self._cluster,
+            _settings(spec, token, credentials.ca),
+            self._on_change,
+            on_agent=lambda label: self._on_agent(name, label),
+        )
+        take(registry)
+        running = asyncio.ensure_future(registry.run())
+        try:
+            await self._keep_fresh(name, spec, token, credentials.ca, running)
+        finally:
+            running.cancel()
+            await asyncio.gather(running, return_exceptions=True)
+
+    async def _keep_fresh(
+        self, name: str, spec: ConsulConnectionSpec, token: _Token, ca: str, running: "asyncio.Future[None]"
+    ) -> None:
+        while True:
+            done, _ = await asyncio.wait([running], timeout=_READ_AGAIN)
+            if done:
+                running.result()
+                return
+            try:
+                fresh = await self._credentials(name, spec)
+            except Unusable:
+                continue  # what was read last still works, or Consul will say so
+            token.value = fresh.token
+            if fresh.ca != ca:
+                return
+
+    async def _credentials(self, name: str, spec: ConsulConnectionSpec) -> _Credentials:
+        token = await self._read(spec.auth.token, "spec.auth.token") if spec.auth else self._direct_tokens.get(name, "")
+        ca = await self._read(spec.tls.ca, "spec.tls.ca") if spec.tls and spec.tls.ca else ""
+        return _Credentials(token.strip(), ca)
+
+    async def _read(self, source: Source, where: str) -> str:
+        try:
+            if source.secret_key_ref is not None:
+                return await self._read_secret(source.secret_key_ref)
+            return await asyncio.to_thread(Path(source.file or "").read_text, encoding="utf-8")
+        except LookupError as error:
+            raise Unusable(Reason("SecretNotFound", f"{where}: {error.args[0]}")) from error
+        except (OSError, UnicodeDecodeError) as error:
+            raise Unusable(Reason("FileNotReadable", f"{where}: {error}")) from error
+
+
+def _settings(spec: ConsulConnectionSpec, token: _Token, ca: str) -> AgentSettings:
+    try:
+        context = tls_context(Tls(ca=ca)) if _is_https(spec) else None
+    except ConsulError as error:
+        raise Unusable(error.reason) from error
+    access = Access(
+        token=token,
+        tls=context,
+        server_name=spec.tls.server_name if spec.tls else "",
+        allow_plaintext_token=spec.auth.allow_plaintext_token if spec.auth else False,
+    )
+    datacenter = spec.datacenter or ""
+    if spec.node_agents is not None:
+        agents = spec.node_agents
+        return AgentSettings("", agents.address_type, agents.port, agents.scheme, datacenter, access)
+    url = urlsplit((spec.addresses or [""])[0])
+    port = url.port or (443 if url.scheme == "https" else 80)
+    return AgentSettings(host=url.hostname or "", port=port, scheme=url.scheme, datacenter=datacenter, access=access)
+
+
+def _is_https(spec: ConsulConnectionSpec) -> bool:
+    if spec.node_agents is not None:
+        return spec.node_agents.scheme == "https"
+    return any(address.startswith("https://") for address in spec.addresses or ())

@@ -1,0 +1,75 @@
+"""Everything that is known about one subject of a registration, put together for a decision.
+
+Reads caches, and the API server afresh where an absence is to be confirmed. Decides nothing.
+"""
+
+from dataclasses import replace
+from typing import Protocol
+
+from consul_registrar import model
+from consul_registrar.acceptance import Acceptance
+from consul_registrar.cache import Cache
+from consul_registrar.consul.registry import Registry
+from consul_registrar.desired import Facts
+from consul_registrar.model import Node, Owner, Pod, RegistrationKey
+from consul_registrar.objects import Registration
+from consul_registrar.outcomes import name_of
+
+
+class Fresh(Protocol):
+    """Quorum reads of the API server. None: it has none. They raise where there is no answer."""
+
+    async def pod(self, namespace: str, name: str) -> Pod | None: ...
+    async def registration(self, key: RegistrationKey) -> Registration | None: ...
+
+
+class Gatherer:
+    """Puts facts together."""
+
+    def __init__(self, cluster: str, cache: Cache, acceptance: Acceptance, fresh: Fresh) -> None:
+        self._cluster = cluster
+        self._cache = cache
+        self._acceptance = acceptance
+        self._fresh = fresh
+
+    def facts(self, key: RegistrationKey, subject: str, registry: Registry) -> Facts:
+        """What is known now, from the caches."""
+        standing = registry.instances(key, subject)
+        pod = self._cache.pod(subject)
+        node = self._node_of(pod)
+        return Facts(
+            owner=Owner(self._cluster, registry.name, key.namespace, key.name),
+            subject=subject,
+            registration=self._cache.registrations.get(key),
+            refused=self._acceptance.refusal(key),
+            pod=pod,
+            node=node,
+            place=registry.place(node, f"{key}/{subject}", standing),
+            standing=standing,
+        )
+
+    async def afresh(self, facts: Facts) -> Facts:
+        """The same facts, but registration and Pod as the API server has them now. Raises where it can't be asked."""
+        registration = await self._fresh.registration(facts.owner.key)
+        known_as = facts.pod.name if facts.pod else _pod_of(facts)
+        pod = await self._fresh.pod(facts.owner.namespace, known_as) if known_as else None
+        if pod is not None and pod.uid != facts.subject:
+            pod = None  # another Pod has the name now: this one is gone
+        return replace(facts, registration=registration, pod=pod)
+
+    def name(self, subject: str) -> str:
+        """What people call a subject."""
+        pod = self._cache.pod(subject)
+        return pod.name if pod else subject
+
+    def _node_of(self, pod: Pod | None) -> Node | None:
+        """The Pod's node; of one that isn't known only the name, so that the registry can say so."""
+        if pod is None or not pod.node:
+            return None
+        return self._cache.nodes.get(pod.node) or Node("", pod.node, 0, {}, {})
+
+
+def _pod_of(facts: Facts) -> str:
+    """The Pod's name, where what stands says that the subject is one."""
+    of_a_pod = any(i.meta_value(model.META_POD_UID) for i in facts.standing)
+    return name_of(facts) if of_a_pod else ""

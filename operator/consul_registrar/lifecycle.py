@@ -1,0 +1,112 @@
+"""A registration as a whole: which subjects it has, its finalizer, and how it ends.
+
+Decides when a deleted registration may go: when nothing of it stands in any Consul any more; a Consul that can't be
+asked blocks that for a while, never for ever. What happens to each subject is decided in `reconcile.py`.
+"""
+
+import logging
+from collections.abc import Callable
+from typing import Protocol
+
+from consul_registrar.cache import Cache
+from consul_registrar.consuls import Consuls
+from consul_registrar.logs import about
+from consul_registrar.model import Key, Reason, RegistrationKey
+from consul_registrar.objects import FINALIZER, SKIP_DEREGISTRATION, Registration
+from consul_registrar.queue import Queue
+from consul_registrar.reports import Reports
+
+logger = logging.getLogger(__name__)
+
+#: Seconds after which a deleted registration lets go although its Consul can't be cleaned (design chapter 4).
+LETS_GO_AFTER = 600.0
+_LOOKS_AGAIN = 0.3
+
+
+class Finalizers(Protocol):
+    """Adds and removes our finalizer. They raise where the API server doesn't answer."""
+
+    async def add(self, registration: Registration) -> None: ...
+    async def remove(self, registration: Registration) -> None: ...
+
+
+class Lifecycle:
+    """Takes care of registrations as a whole."""
+
+    def __init__(
+        self,
+        cache: Cache,
+        consuls: Consuls,
+        queue: Queue[Key],
+        reports: Reports,
+        finalizers: Finalizers,
+        age: Callable[[str], float],
+    ) -> None:
+        self._cache = cache
+        self._consuls = consuls
+        self._queue = queue
+        self._reports = reports
+        self._finalizers = finalizers
+        self._age = age
+
+    async def reconcile(self, key: RegistrationKey) -> None:
+        """Put its subjects on the queue and see to its beginning and its end. Never raises."""
+        with about(key):
+            try:
+                await self._pass(key)
+            except Exception as error:
+                delay = self._queue.retry(Key(key))
+                logger.warning("trying again in %.1f s: %s: %s", delay, type(error).__name__, error)
+            else:
+                self._queue.forget(Key(key))
+
+    async def _pass(self, key: RegistrationKey) -> None:
+        registration = self._cache.registrations.get(key)
+        self._expand(key, registration)
+        if registration is None:
+            self._forget(key)
+            return
+        if registration.deleting:
+            await self._depart(registration)
+        elif FINALIZER not in registration.meta.finalizers:
+            await self._finalizers.add(registration)
+        self._reports.touch(key)
+
+    def _expand(self, key: RegistrationKey, registration: Registration | None) -> None:
+        """Each subject that it has, wants or had."""
+        wanted = self._cache.selected(key) | _endpoints(registration)
+        for subject in wanted:
+            for name in registration.connections if registration else ():
+                self._reports.expect(key, name, subject)
+        for subject in wanted | self._consuls.subjects(key) | self._reports.subjects(key):
+            self._queue.add(Key(key, subject))
+
+    def _forget(self, key: RegistrationKey) -> None:
+        """Once nothing of it is left; until then its subjects are still being removed."""
+        if self._consuls.subjects(key):
+            self._queue.add_after(Key(key), _LOOKS_AGAIN)
+        else:
+            self._reports.forget(key)
+
+    async def _depart(self, registration: Registration) -> None:
+        if FINALIZER not in registration.meta.finalizers:
+            return
+        obstacle = self._consuls.obstacle(registration.key, registration.connections)
+        if obstacle is None:
+            await self._finalizers.remove(registration)
+            return
+        if SKIP_DEREGISTRATION in registration.meta.annotations or self._overdue(registration):
+            logger.warning("letting go although Consul was not cleaned: %s", obstacle.message)
+            await self._finalizers.remove(registration)
+            return
+        self._reports.block(registration.key, obstacle if obstacle.code == "DeregistrationBlocked" else None)
+        self._queue.add_after(Key(registration.key), _LOOKS_AGAIN)
+
+    def _overdue(self, registration: Registration) -> bool:
+        return self._age(registration.meta.deleted) > LETS_GO_AFTER
+
+
+def _endpoints(registration: Registration | None) -> set[str]:
+    if registration is None or isinstance(registration.spec, Reason):
+        return set()
+    return {endpoint.name for endpoint in registration.spec.endpoints or ()}

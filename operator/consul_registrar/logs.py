@@ -1,0 +1,62 @@
+"""Logging: console lines or JSON, each with the registration that it is about.
+
+Decides formats and levels; what is logged is everybody's own. The audit log is always JSON (`audit.py`).
+"""
+
+import logging
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+
+from pythonjsonlogger.json import JsonFormatter
+
+from consul_registrar.model import RegistrationKey
+
+_current: ContextVar[str] = ContextVar("registration", default="")
+
+
+@contextmanager
+def about(registration: RegistrationKey) -> Iterator[None]:
+    """Log lines inside are about this registration, also those of tasks begun inside."""
+    token = _current.set(str(registration))
+    try:
+        yield
+    finally:
+        _current.reset(token)
+
+
+class _AddRegistration(logging.Filter):
+    def filter(self, record: logging.LogRecord) -> bool:
+        record.registration = _current.get()
+        return True
+
+
+class _Console(logging.Formatter):
+    """2026-01-31T12:00:00 INFO  shop/web: message"""
+
+    def __init__(self) -> None:
+        super().__init__("%(asctime)s %(levelname)-7s %(about)s%(message)s", "%Y-%m-%dT%H:%M:%S")
+
+    def format(self, record: logging.LogRecord) -> str:
+        registration = getattr(record, "registration", "")
+        record.about = f"{registration}: " if registration else ""
+        return super().format(record)
+
+
+def _json() -> logging.Formatter:
+    fields = "{asctime}{levelname}{name}{registration}{message}"
+    names = {"asctime": "time", "levelname": "level", "name": "logger"}
+    return JsonFormatter(fields, style="{", rename_fields=names)
+
+
+def set_up(log_format: str, level: str) -> None:
+    """Send all logs to stderr in one format: `console` or `json`. kopf speaks up only when something is wrong."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(_json() if log_format == "json" else _Console())
+    handler.addFilter(_AddRegistration())
+    logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
+    for noisy in ("kopf", "asyncio", "aiohttp"):
+        logging.getLogger(noisy).setLevel(logging.WARNING)
+    audit = logging.getLogger("consul_registrar.audit")
+    audit.setLevel(logging.INFO)

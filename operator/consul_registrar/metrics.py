@@ -1,0 +1,65 @@
+"""Prometheus metrics, in the names that operators of controllers know (controller-runtime, client-go's workqueue).
+
+Decides names and labels: none is unbounded. Measuring is done where things happen.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from consul_registrar.model import RegistrationKey
+from consul_registrar.tally import Tally
+
+REGISTRY = CollectorRegistry()
+
+writes = Counter(
+    "consul_registrar_writes_total",
+    "Writes to Consul, by what was done, why and with what outcome.",
+    ["connection", "operation", "cause", "outcome"],
+    registry=REGISTRY,
+)
+reconciles = Counter("controller_runtime_reconcile_total", "Reconciliations.", ["controller"], registry=REGISTRY)
+reconcile_seconds = Histogram(
+    "controller_runtime_reconcile_time_seconds",
+    "How long one reconciliation takes, waiting for Consul included.",
+    ["controller"],
+    buckets=(0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10),
+    registry=REGISTRY,
+)
+queue_depth = Gauge("workqueue_depth", "Keys that are ready to be worked on.", ["name"], registry=REGISTRY)
+queue_adds = Gauge("workqueue_adds_total", "Keys that were put on the queue.", ["name"], registry=REGISTRY)
+queue_retries = Gauge("workqueue_retries_total", "Keys that are tried again.", ["name"], registry=REGISTRY)
+staleness = Gauge(
+    "consul_registrar_watch_staleness_seconds",
+    "How long ago the API server was last heard of, by what is watched.",
+    ["resource"],
+    registry=REGISTRY,
+)
+
+
+class Registrations(Collector):
+    """Each registration's instances by state; as many series as there are registrations, times six."""
+
+    def __init__(self, tallies: Callable[[], Mapping[RegistrationKey, Tally]]) -> None:
+        self._tallies = tallies
+
+    def describe(self) -> Iterator[Metric]:
+        yield _family()
+
+    def collect(self) -> Iterator[Metric]:
+        family = _family()
+        for key, tally in list(self._tallies().items()):
+            total = tally.summary().total
+            for state in ("desired", "registered", "passing", "warning", "critical", "withheld"):
+                family.add_metric([key.namespace, key.name, state], getattr(total, state))
+        yield family
+
+
+def _family() -> GaugeMetricFamily:
+    return GaugeMetricFamily(
+        "consul_registrar_registration_instances",
+        "Instances of a registration, by state.",
+        labels=["namespace", "name", "state"],
+    )

@@ -1,0 +1,49 @@
+"""What became of one subject in one Consul: from what was wanted and what stands there now to what is counted.
+
+Decides what counts as desired, as registered and as a problem. How counts become conditions is decided in
+`conditions.py`.
+"""
+
+from consul_registrar import model
+from consul_registrar.desired import Absent, Facts, Kept, Orphaned, Present, Want
+from consul_registrar.model import Health, Instance, Reason
+from consul_registrar.tally import Outcome
+
+
+def name_of(facts: Facts) -> str:
+    """What people call the subject: the Pod's or the endpoint's name."""
+    if facts.pod is not None:
+        return facts.pod.name
+    return next((i.meta_value(model.META_POD) for i in facts.standing), "") or facts.subject
+
+
+def health_of(standing: tuple[Instance, ...]) -> Health | None:
+    """The worst health of what stands, None where nothing does."""
+    return model.worst([i.health for i in standing]) if standing else None
+
+
+def outcome(facts: Facts, want: Want, standing: tuple[Instance, ...], *, withheld: bool) -> Outcome | None:
+    """What is counted after all changes were written (or withheld); None: there is nothing to count."""
+    name, there, health = name_of(facts), bool(standing), health_of(standing)
+    match want:
+        case Present():
+            return Outcome(name, desired=True, registered=there, health=health, withheld=withheld)
+        case Kept(reason, problem):
+            # What is refused as a whole adds nothing that would be desired, but what stands still counts.
+            due = there or (problem and facts.refused is None)
+            return Outcome(name, desired=due, registered=there, health=health, reason=reason, problem=problem)
+        case Absent() | Orphaned() if there:
+            return Outcome(name, desired=False, registered=True, health=health, withheld=withheld)
+        case Absent() | Orphaned():
+            return None
+
+
+def failure(facts: Facts, want: Want, standing: tuple[Instance, ...], reason: Reason) -> Outcome:
+    """What is counted where a change could not be written."""
+    due = not isinstance(want, Absent | Orphaned)
+    return Outcome(name_of(facts), due, bool(standing), health_of(standing), reason, problem=True)
+
+
+def unreachable(name: str, reason: Reason) -> Outcome:
+    """What is counted where there is no Consul to write to."""
+    return Outcome(name, desired=True, registered=False, reason=reason, problem=True)

@@ -1,0 +1,124 @@
+"""A work queue with client-go's semantics: coalescing, one worker a key, backoff per key.
+
+Decides when a key is worked on, never what that means. A key that is added while it is being worked on is worked on
+once more afterwards (dirty and processing sets, client-go util/workqueue). Time comes from the event loop.
+"""
+
+import asyncio
+import heapq
+import itertools
+import random
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable, Hashable
+from typing import Generic, TypeVar
+
+K = TypeVar("K", bound=Hashable)
+
+_BASE_DELAY = 0.05
+_MAX_DELAY = 60.0
+
+
+def backoff(failures: int, jitter: float) -> float:
+    """Seconds to wait after so many failures in a row; `jitter` out of [0, 1) spreads them over half the delay."""
+    delay = min(_MAX_DELAY, _BASE_DELAY * 2.0 ** min(failures, 32))
+    return delay * (0.5 + 0.5 * jitter)
+
+
+class Queue(Generic[K]):
+    """Keys to work on."""
+
+    def __init__(self, jitter: Callable[[], float] = random.random) -> None:
+        self._ready: OrderedDict[K, None] = OrderedDict()
+        self._processing: set[K] = set()
+        self._again: set[K] = set()
+        self._failures: dict[K, int] = {}
+        self._later: list[tuple[float, int, K]] = []
+        self._due: dict[K, float] = {}
+        self._counter = itertools.count()
+        self._wake = asyncio.Event()
+        self._jitter = jitter
+        self.adds = 0
+        self.retries = 0
+
+    def __len__(self) -> int:
+        return len(self._ready)
+
+    @property
+    def idle(self) -> bool:
+        """Whether nothing is ready or being worked on; what waits for later doesn't count."""
+        return not self._ready and not self._processing
+
+    def add(self, key: K) -> None:
+        """Work on the key as soon as possible."""
+        self.adds += 1
+        if key in self._processing:
+            self._again.add(key)
+        else:
+            self._ready[key] = None
+            self._wake.set()
+
+    def add_after(self, key: K, delay: float) -> None:
+        """Work on the key in `delay` seconds at the latest; an earlier date that it has already stands."""
+        due = asyncio.get_running_loop().time() + delay
+        if self._due.get(key, due + 1) <= due:
+            return
+        self._due[key] = due
+        heapq.heappush(self._later, (due, next(self._counter), key))
+        self._wake.set()
+
+    def retry(self, key: K, at_least: float = 0.0) -> float:
+        """Work on the key again after a backoff that grows with each failure; how many seconds that is."""
+        failures = self._failures.get(key, 0)
+        self._failures[key] = failures + 1
+        self.retries += 1
+        delay = max(at_least, backoff(failures, self._jitter()))
+        self.add_after(key, delay)
+        return delay
+
+    def forget(self, key: K) -> None:
+        """The key is well: its next failure is its first."""
+        self._failures.pop(key, None)
+
+    async def run(self, work: Callable[[K], Awaitable[None]], limit: int) -> None:
+        """Work on keys as they come, up to `limit` at a time, for ever. `work` must not raise."""
+        slots = asyncio.Semaphore(limit)
+        async with asyncio.TaskGroup() as group:
+            while True:
+                await slots.acquire()
+                key = await self._next()
+                group.create_task(self._one(key, work, slots))
+
+    async def _one(self, key: K, work: Callable[[K], Awaitable[None]], slots: asyncio.Semaphore) -> None:
+        try:
+            await work(key)
+        finally:
+            slots.release()
+            self._processing.discard(key)
+            if key in self._again:
+                self._again.discard(key)
+                self._ready[key] = None
+                self._wake.set()
+
+    async def _next(self) -> K:
+        while True:
+            pause = self._promote()
+            if self._ready:
+                key, _ = self._ready.popitem(last=False)
+                self._processing.add(key)
+                return key
+            self._wake.clear()
+            try:
+                async with asyncio.timeout(pause):
+                    await self._wake.wait()
+            except TimeoutError:
+                continue
+
+    def _promote(self) -> float | None:
+        """Make ready what is due; seconds until the next date, None without one."""
+        now = asyncio.get_running_loop().time()
+        while self._later and self._later[0][0] <= now:
+            due, _, key = heapq.heappop(self._later)
+            if self._due.get(key) == due:
+                del self._due[key]
+                self.add(key)
+        return self._later[0][0] - now if self._later else None

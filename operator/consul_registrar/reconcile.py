@@ -1,0 +1,177 @@
+"""The story of the product: one subject of one registration, from what the cluster holds to what Consul holds.
+
+    gather -> desired -> plan -> quarantine -> write -> report
+
+Level-based: a key says only where to look. All is decided by what is found there now, so it doesn't matter which event
+put the key on the queue, how often, or whether some were missed. What should stand is decided in `desired.py`, what to
+do about the difference in `plan.py`, what is said of it in `outcomes.py` and `conditions.py`; how Consul is read and
+written is `consul/`'s matter. A registration as a whole (finalizer, deletion) is `lifecycle.py`'s.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from consul_registrar import model
+from consul_registrar.consul.errors import ConsulError, Throttled
+from consul_registrar.consul.registry import Registry
+from consul_registrar.consuls import Consuls
+from consul_registrar.desired import Absent, Facts, Kept, Present, Want, desired
+from consul_registrar.gather import Gatherer
+from consul_registrar.logs import about
+from consul_registrar.model import Change, Key, Reason, RegistrationKey
+from consul_registrar.outcomes import failure, name_of, outcome, unreachable
+from consul_registrar.plan import allowed, plan
+from consul_registrar.queue import Queue
+from consul_registrar.reaping import REAPED, Reaped, looks
+from consul_registrar.reports import Reports
+from consul_registrar.tally import Outcome
+
+logger = logging.getLogger(__name__)
+
+_SLOW_RETRY = 30.0  # seconds; for what time alone doesn't mend (a denied token), so that its mending is noticed
+_NOT_CONFIRMED = 30.0  # seconds; the watch tells much earlier what a fresh read has shown
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """What is counted now; `again`: seconds until it must be looked at anew, None: when something changes."""
+
+    outcome: Outcome | None
+    again: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """Something could not be written; `at_least`: seconds to wait before the next try."""
+
+    outcome: Outcome | None
+    at_least: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class NoNews:
+    """Nothing is known that could be acted upon; what was said stands. `again`: seconds until another look."""
+
+    again: float | None = None
+
+
+Result = Done | Failed | NoNews
+
+
+class Reconciler:
+    """Makes every Consul true for one subject at a time."""
+
+    def __init__(
+        self,
+        gatherer: Gatherer,
+        consuls: Consuls,
+        queue: Queue[Key],
+        reports: Reports,
+        reaped: Reaped,
+        epoch: Callable[[], float],
+    ) -> None:
+        self._gatherer = gatherer
+        self._consuls = consuls
+        self._queue = queue
+        self._reports = reports
+        self._reaped = reaped
+        self._epoch = epoch
+
+    async def reconcile(self, registration: RegistrationKey, subject: str) -> None:
+        """Make each Consul that the registration is in, or was in, true for this subject. Never raises."""
+        with about(registration):
+            names = sorted(self._consuls.concerned(registration, subject) | self._reports.consuls(registration))
+            results = await asyncio.gather(*(self._in_consul(registration, subject, name) for name in names))
+        self._schedule(Key(registration, subject), results)
+
+    async def _in_consul(self, key: RegistrationKey, subject: str, name: str) -> Result:
+        """One Consul's trouble stays its own, ours included."""
+        try:
+            registry = self._consuls.registry(name)
+            result = await self._pass(key, subject, registry) if registry else self._apart(key, subject, name)
+        except Exception as error:
+            logger.exception("reconciling %s in Consul %r failed unexpectedly", subject, name)
+            result = Failed(unreachable(subject, Reason("InternalError", f"{type(error).__name__}: {error}")))
+        if not isinstance(result, NoNews):
+            self._reports.put(key, name, subject, result.outcome)
+        return result
+
+    async def _pass(self, key: RegistrationKey, subject: str, registry: Registry) -> Result:
+        """The whole way: gather -> desired -> plan -> quarantine -> write -> report."""
+        facts = self._gatherer.facts(key, subject, registry)
+        if isinstance(facts.place, Reason) and facts.place.code == model.CONNECTING:
+            return NoNews()
+        want = self._left_reaped(registry, facts, desired(facts))
+        changes = plan(want, facts.standing)
+        passing = self._passing(facts, changes)
+        if passing and isinstance(want, Absent) and not await self._confirmed(facts, want):
+            return NoNews(again=_NOT_CONFIRMED)
+        try:
+            for change in passing:
+                await self._consuls.write(registry.name, change)
+        except ConsulError as error:
+            return self._failed(registry, facts, want, error)
+        return self._done(registry, facts, want, withheld=passing != changes)
+
+    def _left_reaped(self, registry: Registry, facts: Facts, want: Want) -> Want:
+        """What its agent has removed, as the user asked, is left alone for a while."""
+        if not isinstance(want, Present) or facts.standing:
+            return want
+        where = (facts.owner.key, facts.subject, registry.name)
+        seen = looks(facts.registration, facts.pod)
+        if registry.reaped(facts.owner.key, facts.subject):
+            self._reaped.notice(where, name_of(facts), seen, self._epoch())
+        if self._reaped.waits(where, seen, self._epoch()) is not None:
+            return Kept(REAPED, problem=True)
+        self._reaped.tried(where)
+        return want
+
+    def _passing(self, facts: Facts, changes: tuple[Change, ...]) -> tuple[Change, ...]:
+        """The changes that may be written: none of a suspended registration, else as the connection's policy says."""
+        registration = facts.registration
+        if registration is not None and registration.suspended and not registration.deleting:
+            return ()
+        return allowed(changes, self._consuls.policy(facts.owner.connection))
+
+    async def _confirmed(self, facts: Facts, want: Absent) -> bool:
+        """Whether an absence is still one by a fresh read; what is gone needs none (design chapter 2, law 4)."""
+        return want.monotone or isinstance(desired(await self._gatherer.afresh(facts)), Absent)
+
+    def _apart(self, key: RegistrationKey, subject: str, name: str) -> Result:
+        """There is no such Consul, or it can't even be tried: a problem of those who want to be in it."""
+        reason = self._consuls.down(name)
+        if not self._consuls.wanted(key, name):
+            return Done(None)
+        if reason is None or reason.code == model.CONNECTING:
+            return NoNews()
+        return Done(unreachable(self._gatherer.name(subject), reason))
+
+    def _failed(self, registry: Registry, facts: Facts, want: Want, error: ConsulError) -> Failed:
+        logger.warning("%s: %s", name_of(facts), error.reason.message, extra={"reason": error.reason.code})
+        standing = registry.instances(facts.owner.key, facts.subject)
+        asked = error.after or 0.0 if isinstance(error, Throttled) else 0.0
+        return Failed(failure(facts, want, standing, error.reason), asked if error.retry else _SLOW_RETRY)
+
+    def _done(self, registry: Registry, facts: Facts, want: Want, *, withheld: bool) -> Done:
+        standing = registry.instances(facts.owner.key, facts.subject)
+        where = (facts.owner.key, facts.subject, registry.name)
+        counted = outcome(facts, want, standing, withheld=withheld)
+        if counted is None or counted.health is model.Health.PASSING:
+            self._reaped.forget(where)
+        return Done(counted, self._reaped.waits(where, looks(facts.registration, facts.pod), self._epoch()))
+
+    def _schedule(self, key: Key, results: list[Result]) -> None:
+        """The one place where results become the key's future."""
+        failures: list[float] = []
+        for result in results:
+            match result:
+                case Failed(at_least=at_least):
+                    failures.append(at_least)
+                case Done(again=float(again)) | NoNews(again=float(again)):
+                    self._queue.add_after(key, again)
+        if failures:
+            self._queue.retry(key, at_least=max(failures))
+        else:
+            self._queue.forget(key)

@@ -1,0 +1,201 @@
+"""What is said of registrations: tallies become status and Events, written when they differ, at most once a second.
+
+Decides when to write; what is said is decided in `conditions.py`, how it reaches the API server is `kube/`'s matter.
+Nothing is said before every subject's outcome is known: a fresh start must not look like a change.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol
+
+from consul_registrar.acceptance import Acceptance, advice
+from consul_registrar.cache import Cache
+from consul_registrar.conditions import Picture, ready_of, status
+from consul_registrar.logs import about
+from consul_registrar.model import Reason, RegistrationKey
+from consul_registrar.objects import Registration
+from consul_registrar.reaping import Reaped
+from consul_registrar.tally import Outcome, Tally
+
+logger = logging.getLogger(__name__)
+
+#: Seconds between two writes of one status.
+_SPACING = 1.0
+#: Reasons of Ready that are worth a person's attention although nothing is wrong yet.
+_WARNINGS = {"NoPodsMatched"}
+#: Reasons of Ready on the way to another: no Event.
+_PASSING = {"Registering", "Deleting", "Reconciling"}
+
+
+class Publisher(Protocol):
+    """Writes to the API server. `write` raises where it doesn't answer; `event` never does."""
+
+    async def write(self, registration: Registration, wanted: Mapping[str, Any]) -> None: ...
+    async def event(self, registration: Registration, reason: Reason, *, warning: bool) -> None: ...
+
+
+class Standing(Protocol):
+    """How the Consuls look."""
+
+    def down(self, name: str) -> Reason | None: ...
+    def policy(self, name: str) -> str: ...
+
+
+class Reports:
+    """Keeps the tallies and writes what follows from them."""
+
+    def __init__(
+        self,
+        cache: Cache,
+        acceptance: Acceptance,
+        consuls: Standing,
+        reaped: Reaped,
+        publisher: Publisher,
+        now: Callable[[], str],
+        text: Callable[[float], str],
+    ) -> None:
+        self._cache = cache
+        self._acceptance = acceptance
+        self._consuls = consuls
+        self._reaped = reaped
+        self._publisher = publisher
+        self._now = now
+        self._text = text
+        self._tallies: dict[RegistrationKey, Tally] = {}
+        self._blocked: dict[RegistrationKey, Reason | None] = {}
+        self._announced: dict[RegistrationKey, tuple[str, str]] = {}
+        self._due: asyncio.Queue[RegistrationKey] = asyncio.Queue()
+        self._busy: set[RegistrationKey] = set()
+        self._again: set[RegistrationKey] = set()
+        self._late: dict[RegistrationKey, asyncio.TimerHandle] = {}
+
+    # what the loop tells
+
+    def expect(self, key: RegistrationKey, connection: str, subject: str) -> None:
+        """An outcome will follow."""
+        self._tally(key).expect(connection, subject)
+
+    def put(self, key: RegistrationKey, connection: str, subject: str, outcome: Outcome | None) -> None:
+        """What became of a subject; None: nothing is left of it."""
+        if self._tally(key).put(connection, subject, outcome):
+            self.touch(key)
+
+    def block(self, key: RegistrationKey, reason: Reason | None) -> None:
+        """Why the registration's deletion can't go on; None: it does."""
+        if self._blocked.get(key) != reason:
+            self._blocked[key] = reason
+            self.touch(key)
+
+    def touch(self, key: RegistrationKey) -> None:
+        """Something that status speaks of may have changed."""
+        if not self._may_speak(key):
+            return
+        if key in self._busy:
+            self._again.add(key)
+        else:
+            self._busy.add(key)
+            self._due.put_nowait(key)
+
+    def forget(self, key: RegistrationKey) -> None:
+        """The registration is no more."""
+        self._tallies.pop(key, None)
+        self._blocked.pop(key, None)
+        self._announced.pop(key, None)
+        self._late.pop(key, None)
+        self._reaped.forget_all(key)
+
+    # what the loop asks
+
+    def subjects(self, key: RegistrationKey) -> set[str]:
+        """The subjects for which there is an outcome, or will be."""
+        return self._tallies[key].subjects() if key in self._tallies else set()
+
+    def outcome(self, key: RegistrationKey, connection: str, subject: str) -> Outcome | None:
+        """The last outcome of a subject."""
+        return self._tallies[key].outcome(connection, subject) if key in self._tallies else None
+
+    def consuls(self, key: RegistrationKey) -> set[str]:
+        """The Consuls for which there are outcomes."""
+        return self._tallies[key].connections() if key in self._tallies else set()
+
+    def tallies(self) -> Mapping[RegistrationKey, Tally]:
+        """All tallies, for metrics."""
+        return self._tallies
+
+    def _tally(self, key: RegistrationKey) -> Tally:
+        return self._tallies.setdefault(key, Tally())
+
+    # writing
+
+    async def run(self) -> None:
+        """Write statuses for ever; each registration's at most once a second."""
+        async with asyncio.TaskGroup() as group:
+            while True:
+                group.create_task(self._serve(await self._due.get()))
+
+    async def _serve(self, key: RegistrationKey) -> None:
+        with about(key):
+            try:
+                await self._publish(key)
+            except Exception as error:
+                logger.warning("status not written, trying again: %s", error)
+                self._again.add(key)
+            await asyncio.sleep(_SPACING)
+        self._busy.discard(key)
+        if key in self._again:
+            self._again.discard(key)
+            self.touch(key)
+
+    async def _publish(self, key: RegistrationKey) -> None:
+        registration = self._cache.registrations.get(key)
+        if registration is None:
+            return
+        wanted = status(self._picture(registration), self._now())
+        if wanted != registration.status:
+            await self._publisher.write(registration, wanted)
+            self._cache.note_status(key, registration.meta.uid, wanted)
+        await self._announce(registration, wanted["conditions"][0])
+
+    def _may_speak(self, key: RegistrationKey) -> bool:
+        """Not before all outcomes are known; where that takes over a second, status says that they are awaited."""
+        if not self._tally(key).unknown:
+            self._late.pop(key, None)
+            return True
+        if key not in self._late:
+            self._late[key] = asyncio.get_running_loop().call_later(_SPACING, self._speak_anyway, key)
+        return False
+
+    def _speak_anyway(self, key: RegistrationKey) -> None:
+        registration = self._cache.registrations.get(key)
+        if registration is not None and not registration.status and key not in self._busy:
+            self._busy.add(key)
+            self._due.put_nowait(key)
+
+    def _picture(self, registration: Registration) -> Picture:
+        key = registration.key
+        down = {name: self._consuls.down(name) for name in registration.connections}
+        tally = self._tally(key)
+        return Picture(
+            registration=registration,
+            refused=self._acceptance.refusal(key),
+            advice=advice(registration),
+            summary=tally.summary(),
+            down={name: reason for name, reason in down.items() if reason is not None},
+            policies={name: self._consuls.policy(name) for name in registration.connections},
+            reaped=self._reaped.recorded(key, self._text),
+            blocked=self._blocked.get(key),
+            awaited=len(tally.unknown),
+        )
+
+    async def _announce(self, registration: Registration, condition: Mapping[str, Any]) -> None:
+        """An Event and a log line where Ready has changed to something lasting, also over a restart."""
+        said = self._announced.get(registration.key) or ready_of(registration.status)
+        says = (condition["status"], condition["reason"])
+        if says == said or condition["reason"] in _PASSING:
+            return
+        self._announced[registration.key] = says
+        warning = condition["status"] == "False" or condition["reason"] in _WARNINGS
+        reason = Reason(condition["reason"], condition["message"])
+        logger.log(logging.WARNING if warning else logging.INFO, "%s: %s", reason.code, reason.message)
+        await self._publisher.event(registration, reason, warning=warning)

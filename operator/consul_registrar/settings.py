@@ -1,0 +1,84 @@
+"""The operator's own settings: each a flag and an environment variable (`cli/`), gathered here in one value.
+
+Which Consul to write to is said by ConsulConnection objects, or for one of them, `default`, by Consul's own standard
+variables.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from urllib.parse import urlsplit
+
+from consul_registrar.api.connection import Auth, ConsulConnectionSpec, Source, Tls
+from consul_registrar.objects import Connection, Meta
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """How one operator runs. Addresses are host:port; no namespaces means all."""
+
+    cluster: str
+    namespaces: tuple[str, ...] = ()
+    pod_selector: str = ""
+    log_format: str = "console"
+    log_level: str = "info"
+    health_address: str = "0.0.0.0:8080"
+    environment: Mapping[str, str] = field(default_factory=dict, repr=False)
+    mode: str = ""
+
+
+class EnvironmentInvalid(ValueError):
+    """Consul's variables don't make up a connection."""
+
+
+def default_connection(settings: Settings) -> Connection | None:
+    """The connection `default` as Consul's standard variables describe it; None where no --mode asks for it.
+
+    Raises EnvironmentInvalid with what must be. Variables as Consul's own commands read them (consul/api/api.go).
+    """
+    if not settings.mode:
+        return None
+    address = settings.environment.get("CONSUL_HTTP_ADDR", "")
+    if not address:
+        raise EnvironmentInvalid("--mode makes the connection 'default' out of CONSUL_HTTP_ADDR, which must be set")
+    spec = ConsulConnectionSpec.model_validate(
+        {
+            "mode": settings.mode,
+            "addresses": [_url(address, settings.environment)],
+            "tls": _tls(settings.environment),
+            "auth": _auth(settings.environment),
+        }
+    )
+    return Connection("default", Meta("", 0, 0, "", "", (), {}), spec, {})
+
+
+def _url(address: str, environment: Mapping[str, str]) -> str:
+    if "://" in address:
+        return address.rstrip("/")
+    secure = environment.get("CONSUL_HTTP_SSL", "").lower() in {"1", "t", "true"}
+    return f"{'https' if secure else 'http'}://{address}"
+
+
+def _tls(environment: Mapping[str, str]) -> Tls | None:
+    ca, name = environment.get("CONSUL_CACERT", ""), environment.get("CONSUL_TLS_SERVER_NAME", "")
+    if not ca and not name:
+        return None
+    return Tls(ca=Source(file=ca) if ca else None, server_name=name)
+
+
+def _auth(environment: Mapping[str, str]) -> Auth | None:
+    file = environment.get("CONSUL_HTTP_TOKEN_FILE", "")
+    return Auth(token=Source(file=file)) if file else None
+
+
+def direct_tokens(settings: Settings) -> dict[str, str]:
+    """Tokens that were given as they are, by connection; a token file goes before."""
+    token = settings.environment.get("CONSUL_HTTP_TOKEN", "")
+    return {"default": token} if token and settings.mode else {}
+
+
+def split_address(address: str) -> tuple[str, int]:
+    """Host and port of "host:port" or ":port". Raises ValueError with what must be."""
+    parts = urlsplit(f"//{address}")
+    if parts.port is None:
+        raise ValueError(f"must be host:port, not {address!r}")
+    return parts.hostname or "0.0.0.0", parts.port  # noqa: S104  (a Pod is probed from its node)

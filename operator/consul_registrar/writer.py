@@ -1,0 +1,102 @@
+"""Group commit: what goes to one Consul node leaves at once when nothing is in flight, else with the next batch.
+
+Decides what is sent together and in which order; nothing waits on a timer. What to send is decided before, how it is
+sent by the registry. The order of one instance's changes is kept: batches leave one after the other.
+"""
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from consul_registrar.audit import Audit
+from consul_registrar.consul.errors import ConsulError, NotSent, OutcomeUnknown
+from consul_registrar.consul.registry import Registry
+from consul_registrar.model import Change, Reason
+
+BATCH = 64
+
+_STOPPING = Reason("Stopping", "the operator stops")
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class _Waiting:
+    change: Change
+    done: asyncio.Future[ConsulError | None]
+
+
+class Lane:
+    """The writes to one Consul node."""
+
+    def __init__(self, registry: Registry, node: str, audit: Audit) -> None:
+        self._registry = registry
+        self._node = node
+        self._audit = audit
+        self._waiting: deque[_Waiting] = deque()
+        self._sender: asyncio.Task[None] | None = None
+
+    async def write(self, change: Change) -> None:
+        """Write one change; returns when Consul has acknowledged it. Raises the ConsulError that it met."""
+        done: asyncio.Future[ConsulError | None] = asyncio.get_running_loop().create_future()
+        self._waiting.append(_Waiting(change, done))
+        if self._sender is None:
+            self._sender = asyncio.create_task(self._send())
+        error = await done
+        if error is not None:
+            raise error
+
+    async def _send(self) -> None:
+        try:
+            while self._waiting:
+                await self._commit([self._waiting.popleft() for _ in range(min(BATCH, len(self._waiting)))])
+        finally:
+            self._sender = None
+            self._abandon()
+
+    async def _commit(self, batch: list[_Waiting]) -> None:
+        outcomes: list[ConsulError | None] = [NotSent(_STOPPING)] * len(batch)
+        try:
+            outcomes = await self._outcomes([waiting.change for waiting in batch])
+        finally:
+            self._answer(batch, outcomes)
+
+    def _answer(self, batch: list[_Waiting], outcomes: list[ConsulError | None]) -> None:
+        for waiting, outcome in zip(batch, outcomes, strict=True):
+            self._audit.record(waiting.change, outcome, len(batch))
+            if not waiting.done.done():
+                waiting.done.set_result(outcome)
+
+    async def _outcomes(self, changes: list[Change]) -> list[ConsulError | None]:
+        """One outcome each, whatever happens: somebody waits for every change."""
+        unknown = OutcomeUnknown(Reason("Interrupted", "the write was interrupted; what became of it is read back"))
+        outcomes: list[ConsulError | None] = [unknown] * len(changes)
+        try:
+            outcomes = list(await self._registry.apply(self._node, changes))
+        except Exception:
+            logger.exception("writing to Consul node %s failed unexpectedly", self._node)
+        return outcomes
+
+    def _abandon(self) -> None:
+        """On the way out: nobody shall wait for what will not be sent."""
+        for waiting in self._waiting:
+            if not waiting.done.done():
+                waiting.done.set_result(NotSent(_STOPPING))
+        self._waiting.clear()
+
+
+class Lanes:
+    """A lane for each Consul node of a registry, made when first needed."""
+
+    def __init__(self, registry: Registry, audit: Audit) -> None:
+        self._make: Callable[[str], Lane] = lambda node: Lane(registry, node, audit)
+        self._lanes: dict[str, Lane] = {}
+
+    async def write(self, change: Change) -> None:
+        """Write one change through the lane of its node. Raises the ConsulError that it met."""
+        lane = self._lanes.get(change.node)
+        if lane is None:
+            lane = self._lanes[change.node] = self._make(change.node)
+        await lane.write(change)
