@@ -214,12 +214,12 @@ def _program(config: Mapping[str, Any], place: Place, file: Path, management: st
 
 
 def _is_ready(place: Place, management: str | None) -> bool:
-    """Whether it knows a leader and stands in the catalog, so that services registered with it show up at once."""
+    """Whether it knows a leader and the catalog has its node as healthy, so that its services show up at once."""
     try:
-        found = _request(place.address, place.http, management, "GET", f"/v1/catalog/node/{place.node}")
+        checks = _request(place.address, place.http, management, "GET", f"/v1/health/node/{place.node}")
     except (OSError, http.client.HTTPException, ConsulError):
         return False
-    return found is not None
+    return any(check["CheckID"] == "serfHealth" and check["Status"] == "passing" for check in checks)
 
 
 def _request(

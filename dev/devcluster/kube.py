@@ -139,7 +139,8 @@ def _etcd(data: Path, url: str, peer_url: str) -> Program:
         "--log-level=warn",
     )
     host, _, port = url.removeprefix("http://").rpartition(":")
-    return Program("etcd", command, ready=lambda: _answers(host, int(port), "/health"))
+    # Asked to end it waits for the API server's watches.
+    return Program("etcd", command, ready=lambda: _answers(host, int(port), "/health"), stop_within=2.0)
 
 
 def _answers(host: str, port: int, path: str) -> bool:
