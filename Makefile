@@ -20,9 +20,9 @@ venv: $(VENV)/.made ## The virtual environment, from locked dependencies
 
 $(VENV)/.made: requirements/dev.lock pyproject.toml
 	@test -x $(PY) || "$(PYTHON)" -m venv $(VENV)
-	@echo "installing the locked dependencies into $(VENV) (about a minute)"
-	@$(PY) -m pip install --quiet --disable-pip-version-check --require-hashes --requirement requirements/dev.lock
-	@$(PY) -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@echo "installing the locked dependencies into $(VENV) (about a minute)" >&2
+	@$(PY) -m pip install --quiet --disable-pip-version-check --require-hashes --requirement requirements/dev.lock >&2
+	@$(PY) -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable . >&2
 	@touch $@
 
 .PHONY: generate

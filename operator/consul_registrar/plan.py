@@ -11,7 +11,8 @@ owner has. Which instance should stand is decided in `desired.py`; whether a rem
     present   other check definitions      register with all checks; drop the checks that it no longer has
     present   a check is missing           register with that check
     present   another readiness            feed it
-    present   also elsewhere               … all of the above first, then deregister the other (make before break)
+    present   also elsewhere               … all of the above first, then deregister the other (make before break);
+                                           what is new begins with the health of what it replaces
     absent    something                    deregister
     orphaned  something                    register without owner, checks left alone
     kept      anything                     none
@@ -61,8 +62,15 @@ def allowed(changes: tuple[Change, ...], policy: str) -> tuple[Change, ...]:
 def _arrive(wanted: Instance, standing: Sequence[Instance]) -> tuple[Change, ...]:
     same = [i for i in standing if (i.node, i.id) == (wanted.node, wanted.id)]
     others = [i for i in standing if (i.node, i.id) != (wanted.node, wanted.id)]
-    first = _update(wanted, same[0]) if same else (Register(wanted, wanted.checks, Cause.DESIRED),)
+    first = _update(wanted, same[0]) if same else _create(wanted, others)
     return (*first, *(Deregister(i, Cause.REPLACED) for i in others))
+
+
+def _create(wanted: Instance, others: Sequence[Instance]) -> tuple[Change, ...]:
+    """A new instance. One that takes another's place begins with that one's health: the callers' view has no gap."""
+    known = {check.name: check.status for other in others for check in other.checks}
+    checks = tuple(replace(c, status=c.status or known.get(c.name)) for c in wanted.checks)
+    return (Register(replace(wanted, checks=checks), checks, Cause.DESIRED),)
 
 
 def _update(wanted: Instance, have: Instance) -> tuple[Change, ...]:

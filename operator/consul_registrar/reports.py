@@ -13,7 +13,7 @@ from consul_registrar.acceptance import Acceptance, advice
 from consul_registrar.cache import Cache
 from consul_registrar.conditions import Picture, ready_of, status
 from consul_registrar.logs import about
-from consul_registrar.model import Reason, RegistrationKey
+from consul_registrar.model import CONNECTING, Reason, RegistrationKey
 from consul_registrar.objects import Registration
 from consul_registrar.reaping import Reaped
 from consul_registrar.tally import Outcome, Tally
@@ -159,12 +159,17 @@ class Reports:
 
     def _may_speak(self, key: RegistrationKey) -> bool:
         """Not before all outcomes are known; where that takes over a second, status says that they are awaited."""
-        if not self._tally(key).unknown:
+        if not self._tally(key).unknown and not self._is_connecting(key):
             self._late.pop(key, None)
             return True
         if key not in self._late:
             self._late[key] = asyncio.get_running_loop().call_later(_SPACING, self._speak_anyway, key)
         return False
+
+    def _is_connecting(self, key: RegistrationKey) -> bool:
+        registration = self._cache.registrations.get(key)
+        reasons = (self._consuls.down(name) for name in (registration.connections if registration else ()))
+        return any(reason is not None and reason.code == CONNECTING for reason in reasons)
 
     def _speak_anyway(self, key: RegistrationKey) -> None:
         registration = self._cache.registrations.get(key)
