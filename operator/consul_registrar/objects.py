@@ -22,6 +22,9 @@ FINALIZER = "consul-registrar.dev/deregister"
 #: Annotation by which a person lets a registration go although its Consul can't be cleaned.
 SKIP_DEREGISTRATION = "consul-registrar.dev/skip-deregistration"
 
+_MAX_SERVICE = 128
+_MAX_MESSAGE = 4096  # a condition takes more, but nobody reads it
+
 
 @dataclass(frozen=True, slots=True)
 class Meta:
@@ -86,9 +89,19 @@ def registration(body: Mapping[str, Any]) -> Registration:
     metadata = body["metadata"]
     key = RegistrationKey(metadata["namespace"], metadata["name"])
     spec = _spec(ServiceRegistrationSpec, body)
-    if isinstance(spec, ServiceRegistrationSpec) and (spec.service.name or key.name) == "consul":
-        spec = Reason("InvalidSpec", "spec.service.name must not be 'consul': that service is Consul's own")
+    if isinstance(spec, ServiceRegistrationSpec):
+        spec = _named_well(spec, key.name)
     return Registration(key, _meta(metadata), spec, body.get("status") or {})
+
+
+def _named_well(spec: ServiceRegistrationSpec, name: str) -> ServiceRegistrationSpec | Reason:
+    """The rules that span metadata.name and the spec (`api.registration.OBJECT_RULES`)."""
+    if (spec.service.name or name) == "consul":
+        return Reason("InvalidSpec", "spec.service.name must not be 'consul': that service is Consul's own")
+    if spec.service.name is None and len(name) > _MAX_SERVICE:
+        message = f"spec: must have spec.service.name where metadata.name is over {_MAX_SERVICE} characters"
+        return Reason("InvalidSpec", message)
+    return spec
 
 
 def connection(body: Mapping[str, Any]) -> Connection:
@@ -113,7 +126,7 @@ def _spec(model: type[M], body: Mapping[str, Any]) -> M | Reason:
     try:
         return model.model_validate(body.get("spec") or {})
     except ValidationError as error:
-        return Reason("InvalidSpec", "; ".join(_finding(e) for e in error.errors()[:5]))
+        return Reason("InvalidSpec", "; ".join(_finding(e) for e in error.errors()[:5])[:_MAX_MESSAGE])
 
 
 def _finding(error: Any) -> str:

@@ -108,7 +108,7 @@ _PORT_MESSAGE = "must be a number from 1 to 65535 or the name of a container por
 
 
 def _is_port(value: int | str) -> int | str:
-    good = 1 <= value <= 65535 if isinstance(value, int) else bool(re.match(_PORT_NAME, value))
+    good = 1 <= value <= 65535 if isinstance(value, int) else bool(re.fullmatch(_PORT_NAME, value))
     if not good:
         raise ValueError(_PORT_MESSAGE)
     return value
@@ -174,7 +174,7 @@ _META_RESERVED_MESSAGE = (
 
 
 def _is_meta(value: Mapping[str, str]) -> Mapping[str, str]:
-    if not all(re.match(_META_KEY, key) for key in value):
+    if not all(re.fullmatch(_META_KEY, key) for key in value):
         raise ValueError(_META_KEY_MESSAGE)
     if any(key.startswith(_RESERVED_PREFIXES) or key in _RESERVED_KEYS for key in value):
         raise ValueError(_META_RESERVED_MESSAGE)

@@ -2,7 +2,7 @@
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
 from consul_registrar.api.base import (
     ATOMIC,
@@ -124,6 +124,16 @@ class Pods(Model):
     )
 
 
+_ANY_ADDRESS = ("0.0.0.0", "::")  # noqa: S104 - refused
+_ANY_ADDRESS_MESSAGE = "must be an address that callers can reach, not 0.0.0.0 or ::"
+
+
+def _is_reachable(address: str) -> str:
+    if address in _ANY_ADDRESS:
+        raise ValueError(_ANY_ADDRESS_MESSAGE)
+    return address
+
+
 class Endpoint(Model):
     """One address outside the cluster."""
 
@@ -133,14 +143,12 @@ class Endpoint(Model):
         pattern=r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$",
         description="Tells the endpoints of a registration apart.",
     )
-    address: str = Field(
+    address: Annotated[str, AfterValidator(_is_reachable)] = Field(
         min_length=1,
         max_length=253,
         pattern=r"^[A-Za-z0-9:]([A-Za-z0-9._:-]*[A-Za-z0-9:])?$",
         description="IP address or DNS name.",
-        json_schema_extra=cel(
-            ("!(self in ['0.0.0.0', '::'])", "must be an address that callers can reach, not 0.0.0.0 or ::")
-        ),
+        json_schema_extra=cel(("!(self in ['0.0.0.0', '::'])", _ANY_ADDRESS_MESSAGE)),
     )
     port: PortNumber = Field(description="Port.")
     meta: LiteralMeta = Field(
