@@ -6,6 +6,7 @@ and writing are `session.py`'s and `sender.py`'s concern.
 
 import math
 from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Set as AbstractSet
 from dataclasses import replace
 
 from consul_registrar.actual import Actual
@@ -47,6 +48,10 @@ class Book:
     def wrong(self, instance_id: str) -> Things:
         """What of it is wrong in the catalog for good."""
         return self._ledger.wrong(instance_id)
+
+    def misses(self, listed: AbstractSet[str]) -> bool:
+        """Whether something that the agent held is not in a list of it, without our doing."""
+        return not self._held.keys() <= listed
 
     def look_again_at(self) -> float:
         """When both sides must be read afresh, to confirm what looks wrong; infinity for never."""

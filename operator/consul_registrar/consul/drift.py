@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 
 from consul_registrar.consul import wire
 from consul_registrar.consul.wire import CheckRow, Held, ServiceRow
-from consul_registrar.model import Instance
+from consul_registrar.model import META_HASH, Instance
 
 SETTLE = 1.0
 PATIENCE = 120.0
@@ -61,12 +61,14 @@ def same_service(one: Instance, other: Instance) -> bool:
 def shown(held: Instance, wrong: Things) -> Instance:
     """An instance as a plan should see it, so that what is wrong in the catalog is written again.
 
-    It keeps its owner, so that it can still be removed; a wrong row has no address, a wrong check is missing.
+    It keeps its owner and its fields, so that it can still be removed or orphaned. A wrong row lacks the hash of its
+    checks, which no right one does; a wrong check is missing.
     """
     if not wrong:
         return held
     checks = tuple(check for check in held.checks if check.id not in wrong)
-    return replace(held, address="", port=0, checks=checks) if held.id in wrong else replace(held, checks=checks)
+    meta = tuple(pair for pair in held.meta if held.id not in wrong or pair[0] != META_HASH)
+    return replace(held, meta=meta, checks=checks)
 
 
 @dataclass(slots=True)

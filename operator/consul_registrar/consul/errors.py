@@ -1,4 +1,4 @@
-# ruff: noqa: N818 - the names say what follows, not that they are errors
+
 """What can go wrong between us and Consul, by what follows from it.
 
     ConsulError

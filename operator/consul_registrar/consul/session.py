@@ -171,6 +171,7 @@ class AgentSession:
 
     def _welcome(self, changed: AbstractSet[Key]) -> None:
         assert self._book is not None
+        self._claim(self._book.node)
         self.phase = Phase.READY
         self.reason = Reason("AgentReady", f"the agent of {self.node} at {self.endpoint} answers")
         self._backoff.reset()
@@ -230,9 +231,13 @@ class AgentSession:
             )
             raise Misdirected(Reason("DatacenterMismatch", message))
 
+    def _claim(self, node: str) -> None:
+        """One session a node. Claimed again when ready, since another may have been on its way at the same time."""
+        if not self._scope.claim(node, self.label):
+            raise Misdirected(_load_balanced(self.endpoint, f"answers as {node}, as another address does"))
+
     async def _pin(self, identity: Identity) -> None:
-        if not self._scope.claim(identity.node, self.label):
-            raise Misdirected(_load_balanced(self.endpoint, f"answers as {identity.node}, as another address does"))
+        self._claim(identity.node)
         if self._book is not None and self._book.node != identity.node:
             log.warning("%s", _replaced(self.endpoint, self._book.node, identity.node).message)
             self._scope.on_change(self._scope.actual.forget(self._book.node))
@@ -242,6 +247,15 @@ class AgentSession:
         self.identity = identity
         with suppress(ConsulError):
             self.leader = await self._client.status.leader()
+
+    async def _still_the_same(self) -> None:
+        """An agent that lost its data has lost its ID too: what it lacks was not removed by anybody."""
+        identity = await self._ask(self._transport)
+        before = self.identity
+        if before is not None and (identity.node, identity.node_id) != (before.node, before.node_id):
+            raise Misdirected(
+                _replaced(self.endpoint, f"{before.node} ({before.node_id})", f"{identity.node} ({identity.node_id})")
+            )
 
     # --- what it holds ---
 
@@ -255,6 +269,8 @@ class AgentSession:
         stranger = next((row.Node for row in checks.values() if row.Node != book.node), None)
         if stranger is not None:
             raise Misdirected(_replaced(self.endpoint, book.node, stranger))
+        if book.misses(services.keys()):
+            await self._still_the_same()
         fresh = book.look_again_at() <= time.monotonic() and await self._look_afresh()
         listed = wire.ours(book.node, services, checks, scope.cluster, scope.connection)
         return book.take(listed, self._catalog(), began, time.monotonic(), fresh=fresh)

@@ -126,6 +126,7 @@ class CheckRow(msgspec.Struct, frozen=True):
 
 class _Configuration(msgspec.Struct, frozen=True):
     NodeName: str
+    NodeID: str = ""
     Datacenter: str = ""
     Version: str = ""
     Server: bool = False
@@ -141,9 +142,10 @@ class _NodeServices(msgspec.Struct, frozen=True):
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """Who an agent says that it is."""
+    """Who an agent says that it is. An agent that lost its data has another `node_id`."""
 
     node: str
+    node_id: str
     datacenter: str
     version: str
 
@@ -175,7 +177,7 @@ def decode_self(answer: Answer) -> Identity:
         told = _self.decode(answer.body).Config
     except msgspec.DecodeError as error:
         raise _unreadable("/v1/agent/self", error) from error
-    return Identity(told.NodeName, told.Datacenter, told.Version)
+    return Identity(told.NodeName, told.NodeID, told.Datacenter, told.Version)
 
 
 def decode_services(answer: Answer) -> Mapping[str, ServiceRow]:
