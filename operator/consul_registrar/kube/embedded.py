@@ -10,13 +10,17 @@ import contextlib
 import itertools
 import logging
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
+from typing import Any
 
 import kopf
 
 _log = logging.getLogger(__name__)
 
-#: Seconds that kopf gets to stop. Its thread is a daemon: one that hangs doesn't keep the process from ending.
+#: Seconds that kopf gets to stop in order: it has nothing to finish, only connections to close.
+_GRACE = 3.0
+_ROUNDS = 25
+#: Seconds after which its thread isn't waited for any longer. It is a daemon: it doesn't keep the process alive.
 _STOPPING = 20.0
 
 
@@ -52,6 +56,7 @@ async def run_kopf(registry: kopf.OperatorRegistry, namespaces: Sequence[str] = 
     No namespaces: the whole cluster.
     """
     outer, inner = asyncio.get_running_loop(), asyncio.new_event_loop()
+    inner.set_exception_handler(_note)
     stop, ended = asyncio.Event(), asyncio.Event()
     failures: list[BaseException] = []
 
@@ -59,7 +64,7 @@ async def run_kopf(registry: kopf.OperatorRegistry, namespaces: Sequence[str] = 
         try:
             with asyncio.Runner(loop_factory=lambda: inner) as runner:
                 runner.run(_operate(registry, namespaces, stop))
-        except BaseException as error:  # noqa: BLE001 - handed over to whoever waits
+        except BaseException as error:
             failures.append(error)
         with contextlib.suppress(RuntimeError):  # the outer loop is closed: nobody waits any more
             outer.call_soon_threadsafe(ended.set)
@@ -77,7 +82,12 @@ async def run_kopf(registry: kopf.OperatorRegistry, namespaces: Sequence[str] = 
 
 
 async def _operate(registry: kopf.OperatorRegistry, namespaces: Sequence[str], stop: asyncio.Event) -> None:
-    await kopf.operator(
+    """What `kopf.operator()` does, save that it always comes to an end.
+
+    When one watch fails while another one is being set up, kopf 1.45 waits for the other for ever: it cancels it once,
+    and the watch takes that for a pause (seen in tests; `stream()` in kopf's `api.py`).
+    """
+    tasks = await kopf.spawn_tasks(
         registry=registry,
         settings=settings(),
         standalone=True,
@@ -85,6 +95,31 @@ async def _operate(registry: kopf.OperatorRegistry, namespaces: Sequence[str], s
         namespaces=namespaces,
         stop_flag=stop,
     )
+    first, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    ourselves = {task for task in (asyncio.current_task(),) if task is not None}
+    await asyncio.wait({asyncio.create_task(kopf.run_tasks(tasks, ignored=ourselves))}, timeout=_GRACE)
+    await _cancel_all_but(ourselves)
+    for task in first:
+        task.result()
+
+
+async def _cancel_all_but(spared: Collection[asyncio.Task[None]]) -> None:
+    """Cancel what is left of kopf, again and again: some of it takes one cancellation for something else."""
+    for _ in range(_ROUNDS):
+        rest = asyncio.all_tasks().difference(spared)
+        if not rest:
+            return
+        for task in rest:
+            task.cancel()
+        await asyncio.wait(rest, timeout=0.2)
+
+
+def _note(_: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    """What kopf's abandoned tasks leave to the garbage collector: it has logged their failures itself.
+
+    No traceback: the collector may run inside the formatting of another one, which Python 3.11 answers by SystemError.
+    """
+    _log.debug("left behind by kopf: %s %r", context.get("message"), context.get("exception"))
 
 
 async def _join(ended: asyncio.Event) -> None:

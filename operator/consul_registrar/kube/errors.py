@@ -15,7 +15,6 @@ Each carries the `Reason` that the condition, the Event and the log line share. 
 help. What to do about each is left to the caller.
 """
 
-# ruff: noqa: N818 - named by what follows, and always caught by name
 import msgspec
 
 from consul_registrar.model import Reason

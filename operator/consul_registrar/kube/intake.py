@@ -45,7 +45,7 @@ class Store(Protocol[T_contra]):
         ...
 
 
-class StaleList(Exception):  # noqa: N818 - says what it is
+class StaleList(Exception):
     """The list is older than what we know; read it again."""
 
 

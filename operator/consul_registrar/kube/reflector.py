@@ -73,7 +73,7 @@ class Reflector(Generic[T]):
                 patience = self._after(error)
             except StaleList as error:
                 _log.warning("%s: %s", self._path, error)
-            except Exception:  # noqa: BLE001 - whatever it is, a fresh list mends what it may have left half done
+            except Exception:
                 _log.exception("%s: listing again after an unexpected error", self._path)
                 self._version = 0
             if self._clock() - began > _LASTED:

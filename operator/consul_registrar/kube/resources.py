@@ -167,7 +167,7 @@ class CustomResources:
             self._note_missing(error)
         except (KubeError, StaleList, msgspec.DecodeError) as error:
             _log.warning("can't list the custom resources, trying again: %s", error)
-        except Exception:  # noqa: BLE001 - no failure may end the feed
+        except Exception:
             _log.exception("can't list the custom resources, trying again")
         else:
             self._note_listed()

@@ -92,12 +92,14 @@ class Proxy:
 
     async def _pass_on(self, request: web.Request) -> web.StreamResponse:
         kept = {
-            key: request.headers[key] for key in ("Authorization", "Content-Type", "Accept") if key in request.headers
+            key: request.headers[key]
+            for key in ("Authorization", "Content-Type", "Accept", "User-Agent")
+            if key in request.headers
         }
         async with self._session.request(
             request.method,
             self._target.server + request.path_qs,
-            data=await request.read(),
+            data=await request.read() or None,
             headers=kept,
             ssl=self._trust,
             timeout=aiohttp.ClientTimeout(),
