@@ -297,9 +297,10 @@ def _meta(
     texts: Mapping[str, str], values: fieldpath.Values, own: dict[str, str], checks: tuple[Check, ...]
 ) -> tuple[tuple[str, str], ...]:
     given = {key: _substitute(text, values, f"spec.service.meta[{key}]") for key, text in texts.items()}
-    for key, value in given.items():
-        if len(value) > _MAX_META or not value.isprintable():
-            message = f"spec.service.meta[{key}] must be at most {_MAX_META} printable characters, not {len(value)}"
+    for key, value in (given | own).items():
+        if not value.isprintable() or len(value.encode()) > _MAX_META:  # Consul counts bytes
+            where = "spec.service" if key in given else "spec.endpoints"
+            message = f"{where}.meta[{key}] must be at most {_MAX_META} bytes of printable characters"
             raise _Unpublishable("ValueInvalid", message)
     meta = given | own | {model.META_HASH: checks_hash(checks)}
     if len(meta) > _MAX_META_PAIRS:
