@@ -74,9 +74,10 @@ class Actual:
         if began < self._taken.get(node, 0):
             return frozenset()
         self._taken[node] = began
-        read = {i.id: i for i in instances if i.node == node and self._is_ours(i)}
+        known = self._nodes.get(node, {})
+        read = {i.id: i for i in instances if i.node == node and (i is known.get(i.id) or self._is_ours(i))}
         changed: set[Key] = set()
-        for instance_id in read.keys() | self._nodes.get(node, {}).keys():
+        for instance_id in read.keys() | known.keys():
             if not self.written_since(node, instance_id, began):
                 changed |= self._place(node, instance_id, read.get(instance_id))
         self._settle(node, began)

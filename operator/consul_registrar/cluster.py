@@ -9,10 +9,12 @@ from typing import Any
 from consul_registrar import objects
 from consul_registrar.api import GROUP, VERSION
 from consul_registrar.api.connection import SecretKeyRef
+from consul_registrar.gather import Unconfirmed
 from consul_registrar.kube import (
     CONNECTION,
     REGISTRATION,
     KubeClient,
+    KubeError,
     NotFound,
     Regarding,
     add_finalizer,
@@ -37,10 +39,16 @@ class Cluster:
     # gather.Fresh
 
     async def pod(self, namespace: str, name: str) -> Pod | None:
-        return await fresh_pod(self._client, namespace, name)
+        try:
+            return await fresh_pod(self._client, namespace, name)
+        except KubeError as error:
+            raise Unconfirmed(str(error)) from error
 
     async def registration(self, key: RegistrationKey) -> Registration | None:
-        found = await fresh_object(self._client, REGISTRATION, key.namespace, key.name)
+        try:
+            found = await fresh_object(self._client, REGISTRATION, key.namespace, key.name)
+        except KubeError as error:
+            raise Unconfirmed(str(error)) from error
         return objects.registration(found.body) if found else None
 
     # lifecycle.Finalizers
@@ -86,7 +94,7 @@ class Cluster:
         """The text of one key. Raises LookupError where it can't be had."""
         try:
             return await read_secret(self._client, ref.namespace, ref.name, ref.key)
-        except Exception as error:
+        except KubeError as error:
             raise LookupError(str(error)) from error
 
     async def _post(

@@ -14,7 +14,7 @@ from typing import Protocol
 from consul_registrar.api.connection import ConsulConnectionSpec
 from consul_registrar.audit import Audit
 from consul_registrar.cache import Cache
-from consul_registrar.consul import Registry, RegistryStatus
+from consul_registrar.consul import NotSent, Registry, RegistryStatus
 from consul_registrar.model import CONNECTING, Change, Node, Reason, RegistrationKey
 from consul_registrar.writer import Lanes
 
@@ -197,7 +197,7 @@ class Consuls:
         """Write one change. Raises the ConsulError that it met."""
         link = self._links.get(name)
         if link is None or link.lanes is None:
-            raise Unusable(self.status(name).reason)
+            raise NotSent(self.status(name).reason)
         await link.lanes.write(change)
 
 

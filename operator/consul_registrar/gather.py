@@ -16,8 +16,12 @@ from consul_registrar.objects import Registration
 from consul_registrar.outcomes import name_of
 
 
+class Unconfirmed(Exception):
+    """The API server could not be asked, so nothing may be concluded."""
+
+
 class Fresh(Protocol):
-    """Quorum reads of the API server. None: it has none. They raise where there is no answer."""
+    """Quorum reads of the API server. None: it has none. They raise Unconfirmed where there is no answer."""
 
     async def pod(self, namespace: str, name: str) -> Pod | None: ...
     async def registration(self, key: RegistrationKey) -> Registration | None: ...
@@ -49,7 +53,7 @@ class Gatherer:
         )
 
     async def afresh(self, facts: Facts) -> Facts:
-        """The same facts, but registration and Pod as the API server has them now. Raises where it can't be asked."""
+        """The same facts, but registration and Pod as the API server has them now. Raises Unconfirmed."""
         registration = await self._fresh.registration(facts.owner.key)
         known_as = facts.pod.name if facts.pod else _pod_of(facts)
         pod = await self._fresh.pod(facts.owner.namespace, known_as) if known_as else None

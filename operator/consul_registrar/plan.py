@@ -93,12 +93,16 @@ def _is_wrong(check: Check, status: model.Health | None) -> bool:
 def _to_define(wanted: Instance, have: Instance) -> tuple[Check, ...]:
     """The checks to (re)define: all when a definition differs, else those that are missing.
 
-    Only differing definitions are defined anew: to define a check again starts its probe from nothing.
+    Only differing definitions are defined anew: to define a check again starts its probe from nothing. But what an
+    older version's hash stood for can't be compared, and a write for another reason ends it.
     """
-    if _comparable_hash(wanted, have) != wanted.meta_value(model.META_HASH):
+    mine = wanted.meta_value(model.META_HASH)
+    if _comparable_hash(wanted, have) != mine:
         return wanted.checks
     known = {c.id for c in have.checks}
-    return tuple(c for c in wanted.checks if c.id not in known)
+    missing = tuple(c for c in wanted.checks if c.id not in known)
+    written = missing or _fields(wanted) != _fields(have)
+    return wanted.checks if written and have.meta_value(model.META_HASH) != mine else missing
 
 
 def _comparable_hash(wanted: Instance, have: Instance) -> str:

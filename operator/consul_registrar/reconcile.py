@@ -18,7 +18,7 @@ from consul_registrar.consul.errors import ConsulError, Throttled
 from consul_registrar.consul.registry import Registry
 from consul_registrar.consuls import Consuls
 from consul_registrar.desired import Absent, Facts, Kept, Present, Want, desired
-from consul_registrar.gather import Gatherer
+from consul_registrar.gather import Gatherer, Unconfirmed
 from consul_registrar.logs import about
 from consul_registrar.model import Change, Key, Reason, RegistrationKey
 from consul_registrar.outcomes import failure, name_of, outcome, unreachable
@@ -91,6 +91,9 @@ class Reconciler:
         try:
             registry = self._consuls.registry(name)
             result = await self._pass(key, subject, registry) if registry else self._apart(key, subject, name)
+        except Unconfirmed as error:
+            logger.warning("%s: a removal can't be confirmed, so it waits: %s", subject, error)
+            result = Failed(self._reports.outcome(key, name, subject))
         except Exception as error:
             logger.exception("reconciling %s in Consul %r failed unexpectedly", subject, name)
             result = Failed(unreachable(subject, Reason("InternalError", f"{type(error).__name__}: {error}")))

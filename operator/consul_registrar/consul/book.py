@@ -11,7 +11,7 @@ from dataclasses import replace
 
 from consul_registrar.actual import Actual
 from consul_registrar.consul.drift import Catalog, Ledger, Things, differences, shown
-from consul_registrar.consul.wire import Held
+from consul_registrar.consul.wire import Held, Reader
 from consul_registrar.model import META_HASH, Check, Health, Instance, Key, RegistrationKey
 
 REAPED_AFTER = 55.0
@@ -32,8 +32,9 @@ def may_be_reaped(instance: Instance) -> bool:
 class Book:
     """What is known of one agent's node."""
 
-    def __init__(self, node: str, actual: Actual, reaped: dict[Subject, None]) -> None:
+    def __init__(self, node: str, reader: Reader, actual: Actual, reaped: dict[Subject, None]) -> None:
         self.node = node
+        self.reader = reader
         self._actual = actual
         self._reaped = reaped
         self._held: dict[str, Held] = {}

@@ -1,4 +1,3 @@
-
 """What can go wrong between us and Consul, by what follows from it.
 
     ConsulError

@@ -30,7 +30,7 @@ from consul_registrar.consul.drift import Catalog
 from consul_registrar.consul.errors import ConsulError, Denied, Misdirected, NotSent, OutcomeUnknown, Stale
 from consul_registrar.consul.sender import Sender
 from consul_registrar.consul.transport import Access, Client, Endpoint, Transport
-from consul_registrar.consul.wire import CheckRow, Identity, ServiceRow
+from consul_registrar.consul.wire import CheckRow, Identity, Reader, ServiceRow
 from consul_registrar.model import Change, Key, Reason
 
 log = logging.getLogger(__name__)
@@ -237,13 +237,16 @@ class AgentSession:
             raise Misdirected(_load_balanced(self.endpoint, f"answers as {node}, as another address does"))
 
     async def _pin(self, identity: Identity) -> None:
+        scope = self._scope
         self._claim(identity.node)
         if self._book is not None and self._book.node != identity.node:
             log.warning("%s", _replaced(self.endpoint, self._book.node, identity.node).message)
-            self._scope.on_change(self._scope.actual.forget(self._book.node))
+            scope.on_change(scope.actual.forget(self._book.node))
             self._book = None
         if self._book is None:
-            self._book = Book(identity.node, self._scope.actual, self._scope.reaped)
+            self._book = Book(
+                identity.node, Reader(identity.node, scope.cluster, scope.connection), scope.actual, scope.reaped
+            )
         self.identity = identity
         with suppress(ConsulError):
             self.leader = await self._client.status.leader()
@@ -262,8 +265,8 @@ class AgentSession:
     async def _read(self) -> AbstractSet[Key]:
         """Read the agent's lists completely, and the catalog afresh where that is due; returns what changed."""
         assert self._book is not None
-        book, scope = self._book, self._scope
-        began = scope.actual.begin()
+        book = self._book
+        began = self._scope.actual.begin()
         services = await self._get("/v1/agent/services", wire.decode_services)
         checks = await self._get("/v1/agent/checks", wire.decode_checks)
         stranger = next((row.Node for row in checks.values() if row.Node != book.node), None)
@@ -272,8 +275,7 @@ class AgentSession:
         if book.misses(services.keys()):
             await self._still_the_same()
         fresh = book.look_again_at() <= time.monotonic() and await self._look_afresh()
-        listed = wire.ours(book.node, services, checks, scope.cluster, scope.connection)
-        return book.take(listed, self._catalog(), began, time.monotonic(), fresh=fresh)
+        return book.take(book.reader.ours(services, checks), self._catalog(), began, time.monotonic(), fresh=fresh)
 
     async def _get(self, path: str, decode: Callable[[Answer], T]) -> T:
         return decode(_whole(path, await self._transport.get(_as_is, path)))
