@@ -38,7 +38,7 @@ def page(definition: dict[str, Any]) -> str:
     scope = "cluster-scoped" if definition["spec"]["scope"] == "Cluster" else "namespaced"
     facts = (
         f"`apiVersion: {GROUP}/{VERSION}`, `kind: {names['kind']}`, {scope}, short name `{names['shortNames'][0]}`, "
-        f"category `{names['categories'][0]}`. `kubectl explain {names['singular']}.spec` shows the same in a cluster.\n"
+        f"category `{names['categories'][0]}`. `kubectl explain {names['singular']}.spec` shows the same.\n"
     )
     parts = [
         f"# {names['kind']}\n\n{MADE}{root['description']}\n",
