@@ -1,0 +1,71 @@
+"""Fixtures for tests of the operator as a whole; its parts have fixtures of their own beside them.
+
+One cluster for the session, one operator for each module, one namespace for each test. The helpers are in
+`operator_world.py`.
+"""
+
+import secrets
+from collections.abc import Iterator
+
+import pytest
+from devcluster import Cluster, Options, running
+from operator_world import CRDS, EXAMPLES, Operator, World, eventually, without_consul_variables
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "slow: takes minutes, since Consul does; -m 'not slow' leaves it out")
+
+
+@pytest.fixture(scope="session")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    """Three nodes, each with a Consul agent, and the custom resources."""
+    with running(Options(nodes=3), tmp_path_factory.mktemp("cluster") / "state") as one:
+        one.kubectl("apply", "-f", str(CRDS))
+        one.kubectl("wait", "--for=condition=Established", "crd", "--all")
+        one.kubectl("apply", "-f", str(EXAMPLES / "01-connection-agent-on-each-node.yaml"))
+        yield one
+
+
+@pytest.fixture(scope="module")
+def operator(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Operator]:
+    """The operator, running. A test may stop, kill and start it, and leaves it running."""
+    without_consul_variables()
+    one = Operator(cluster, tmp_path_factory.mktemp("operator"))
+    one.start()
+    yield one
+    one.kill()
+
+
+@pytest.fixture
+def world(cluster: Cluster, operator: Operator) -> Iterator[World]:
+    """A namespace for one test, and Consul; nothing of it is left behind."""
+    yield from _namespace(cluster, operator)
+
+
+@pytest.fixture
+def neighbour(cluster: Cluster, operator: Operator) -> Iterator[World]:
+    """Another namespace."""
+    yield from _namespace(cluster, operator)
+
+
+def _namespace(cluster: Cluster, operator: Operator) -> Iterator[World]:
+    made = World(cluster, f"test-{secrets.token_hex(3)}")
+    cluster.api.request("POST", "/api/v1/namespaces", {"metadata": {"name": made.namespace}})
+    yield made
+    if not operator.process.is_alive():
+        operator.start()
+    cluster.api.request("DELETE", made.registrations)
+    cluster.api.request("DELETE", f"/api/v1/namespaces/{made.namespace}")
+    eventually(lambda: not cluster.api.request("GET", made.registrations)["items"])
+
+
+@pytest.fixture
+def one_agent(cluster: Cluster) -> Iterator[str]:
+    """The example connection to one fixed agent, led to an agent of this cluster; its Consul node."""
+    node = "node-2"
+    text = (EXAMPLES / "01-connection-one-agent.yaml").read_text()
+    manifest = text.replace("http://127.0.0.1:8500", cluster.consul.agents[node].http_addr)
+    assert manifest != text
+    cluster.kubectl("apply", "-f", "-", stdin=manifest)
+    yield node
+    cluster.kubectl("delete", "cconn", "one-agent", "--wait=false")

@@ -1,0 +1,105 @@
+"""What the API server itself refuses, and that it says what must be."""
+
+import pytest
+from devcluster import Cluster
+from devcluster.kube import ApiError
+from operator_world import RESOURCES, connection, registration
+
+PODS = {"selector": {"matchLabels": {"app": "web"}}}
+TCP = {"name": "port", "tcp": {}}
+ENDPOINT = {"name": "one", "address": "192.0.2.1", "port": 80}
+ONE_SOURCE = "must have exactly one of pods and endpoints"
+PORT = "must be a number from 1 to 65535 or the name of a container port"
+RESERVED = "must not have keys that are reserved"
+KINDS = "must have exactly one of readiness, tcp, http"
+PATH = f"{RESOURCES}/namespaces/default/serviceregistrations"
+
+
+def refusal(cluster: Cluster, manifest: dict, path: str = PATH) -> str:
+    """What the API server says against an object; nothing is created in any case."""
+    with pytest.raises(ApiError) as refused:
+        cluster.api.request("POST", f"{path}?dryRun=All&fieldValidation=Strict", manifest)
+    return str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("spec", "must"),
+    [
+        ({"pods": PODS, "endpoints": [ENDPOINT]}, ONE_SOURCE),
+        ({"service": {"name": "web"}, "pods": None}, ONE_SOURCE),
+        ({"pods": {"selector": {}}}, "must have at least one of matchLabels and matchExpressions"),
+        (
+            {"pods": {"selector": {"matchExpressions": [{"key": "app", "operator": "In"}]}}},
+            "must have values with In and NotIn, and none with Exists and DoesNotExist",
+        ),
+        ({"service": {"port": 70000}}, PORT),
+        ({"service": {"port": "Web_Port"}}, PORT),
+        ({"service": {"name": "consul"}}, "must not be 'consul': that service is Consul's own"),
+        ({"service": {"meta": {"k8s-pod": "mine"}}}, RESERVED),
+        ({"service": {"meta": {"managed-by": "me"}}}, RESERVED),
+        ({"service": {"meta": {"a b": "x"}}}, "must have keys of at most 128 characters"),
+        ({"service": {"meta": {"v": "$(metadata.labels.version)"}}}, "must be text with field paths such as"),
+        ({"service": {"tags": ["$(oops)"]}}, "must be text with field paths such as"),
+        ({"checks": [{"name": "none"}]}, KINDS),
+        ({"checks": [TCP | {"http": {}}]}, KINDS),
+        ({"checks": [TCP | {"interval": "10ms"}]}, "must be a duration from 1s to 1h"),
+        ({"checks": [TCP | {"timeout": "2m"}]}, "must be a duration from 100ms to 1m"),
+        ({"checks": [{"name": "r", "readiness": {}, "interval": "5s"}]}, "must not have interval, timeout"),
+        (
+            {"checks": [TCP | {"failuresBeforeWarning": 5, "failuresBeforeCritical": 2}]},
+            "must have failuresBeforeWarning at most failuresBeforeCritical",
+        ),
+        ({"endpoints": [ENDPOINT], "service": {"port": 80}}, "must not have service.port with endpoints"),
+        (
+            {"endpoints": [ENDPOINT], "checks": [{"name": "r", "readiness": {}}]},
+            "must not have a readiness check with endpoints",
+        ),
+        (
+            {"endpoints": [ENDPOINT], "checks": [{"name": "p", "tcp": {"port": "http"}}]},
+            "must have numbers for the ports of checks with endpoints",
+        ),
+        ({"endpoints": [ENDPOINT | {"address": "0.0.0.0"}]}, "must be an address that callers can reach"),
+    ],
+    ids=str,
+)
+def test_a_malformed_registration_is_refused_with_what_must_be(cluster: Cluster, spec: dict, must: str) -> None:
+    manifest = registration("refused", **spec)
+    manifest["spec"] = {field: value for field, value in manifest["spec"].items() if value is not None}
+    assert must in refusal(cluster, manifest)
+
+
+def test_a_registration_named_consul_needs_another_name_for_its_service(cluster: Cluster) -> None:
+    assert "must not publish the service 'consul'" in refusal(cluster, registration("consul"))
+    cluster.api.request("POST", f"{PATH}?dryRun=All", registration("consul", service={"name": "other"}))
+
+
+def test_an_unknown_field_is_refused_by_name(cluster: Cluster) -> None:
+    assert 'unknown field \\"spec.servise\\"' in refusal(cluster, registration("web", servise={"name": "web"}))
+
+
+@pytest.mark.parametrize(
+    ("spec", "must"),
+    [
+        ({"mode": "Agent"}, "must have exactly one of addresses and nodeAgents"),
+        (
+            {"mode": "Agent", "addresses": ["http://a:8500"], "nodeAgents": {}},
+            "must have exactly one of addresses and nodeAgents",
+        ),
+        (
+            {"mode": "Agent", "nodeAgents": {}, "auth": {"token": {}}},
+            "must have exactly one of secretKeyRef and file",
+        ),
+        ({"nodeAgents": {}}, "spec.mode: Required value"),
+        ({"mode": "Agent", "addresses": ["consul:8500"]}, "spec.addresses[0]"),
+    ],
+    ids=str,
+)
+def test_a_malformed_connection_is_refused_with_what_must_be(cluster: Cluster, spec: dict, must: str) -> None:
+    assert must in refusal(cluster, connection("refused", **spec), f"{RESOURCES}/consulconnections")
+
+
+def test_a_connection_never_changes_its_datacenter(cluster: Cluster) -> None:
+    path = f"{RESOURCES}/consulconnections/default?dryRun=All"
+    patch = {"spec": {"datacenter": "dc2"}}
+    with pytest.raises(ApiError, match="must not change datacenter: another Consul is another ConsulConnection"):
+        cluster.api.request("PATCH", path, patch, "application/merge-patch+json")
