@@ -30,7 +30,8 @@ class Actual:
         return sum(len(instances) for instances in self._nodes.values())
 
     def begin(self) -> int:
-        """The number that a read must carry which begins now."""
+        """The number that a read must carry which begins now; no two reads have the same."""
+        self._clock += 1
         return self._clock
 
     def written_since(self, node: str, instance_id: str, began: int) -> bool:
@@ -113,14 +114,16 @@ class Actual:
         old = self.get(node, instance_id)
         if old == new:
             return frozenset()
+        known = old.owner.key if old is not None and old.owner is not None else None
         changed: set[Key] = set()
         if old is not None:
-            changed |= self._unlink(old)
+            changed.add(self._unlink(old))
         if new is not None:
             changed |= self._link(new)
-        return frozenset(changed)
+        return frozenset(changed - {Key(known)} if known is not None else changed)
 
     def _link(self, new: Instance) -> set[Key]:
+        """Returns its key, and that of its registration where it is the first of it."""
         owner = new.owner
         assert owner is not None
         found = set() if owner.key in self._subjects else {Key(owner.key)}
@@ -128,7 +131,7 @@ class Actual:
         self._subjects.setdefault(owner.key, {}).setdefault(new.subject, {})[new.node, new.id] = new
         return found | {Key(owner.key, new.subject)}
 
-    def _unlink(self, old: Instance) -> set[Key]:
+    def _unlink(self, old: Instance) -> Key:
         """Empty folders go too: what is left is what owns something."""
         owner = old.owner
         assert owner is not None
@@ -142,4 +145,4 @@ class Actual:
             del subjects[old.subject]
         if not subjects:
             del self._subjects[owner.key]
-        return {Key(owner.key, old.subject)}
+        return Key(owner.key, old.subject)

@@ -11,9 +11,8 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
-from consul_registrar.consul import wire
 from consul_registrar.consul.wire import CheckRow, Held, ServiceRow
-from consul_registrar.model import META_HASH, Instance
+from consul_registrar.model import META_HASH, META_NONCE, Instance
 
 SETTLE = 1.0
 PATIENCE = 120.0
@@ -36,7 +35,7 @@ def differences(held: Held, catalog: Catalog) -> dict[str, object]:
     instance = held.instance
     wrong: dict[str, object] = {}
     row = catalog.services.get(instance.id)
-    if row is None or not _same_row(held, wire.held(instance.node, row, ())):
+    if row is None or not _same_row(held, row):
         wrong[instance.id] = row
     for check in instance.checks:
         seen = catalog.checks.get(check.id)
@@ -45,12 +44,13 @@ def differences(held: Held, catalog: Catalog) -> dict[str, object]:
     return wrong
 
 
-def _same_row(held: Held, seen: Held) -> bool:
+def _same_row(held: Held, row: ServiceRow) -> bool:
     """Tags may be edited in the catalog where the instance says so (`enableTagOverride`)."""
-    ours, theirs = held.instance, seen.instance
-    if ours.tag_override:
-        theirs = replace(theirs, tags=ours.tags)
-    return held.nonce == seen.nonce and same_service(ours, theirs)
+    ours = held.instance
+    meta = dict(ours.meta) | ({META_NONCE: held.nonce} if held.nonce else {})
+    tags = ours.tag_override or sorted(row.Tags or ()) == list(ours.tags)
+    theirs = (row.Service, row.Address, row.Port, row.EnableTagOverride)
+    return tags and (ours.service, ours.address, ours.port, ours.tag_override) == theirs and meta == (row.Meta or {})
 
 
 def same_service(one: Instance, other: Instance) -> bool:
