@@ -7,6 +7,7 @@
 What reaches a store is decided in `intake.py`, in one place for both sources: read it first.
 """
 
+from consul_registrar.kube import lean  # noqa: F401 - before anything that imports kopf
 from consul_registrar.kube.client import KubeClient, Login
 from consul_registrar.kube.codec import Codec, Page
 from consul_registrar.kube.errors import (
@@ -22,6 +23,7 @@ from consul_registrar.kube.errors import (
 )
 from consul_registrar.kube.events import Regarding, post_event, regarding
 from consul_registrar.kube.intake import Store
+from consul_registrar.kube.lease import Leadership
 from consul_registrar.kube.login import login
 from consul_registrar.kube.records import NODES, PODS
 from consul_registrar.kube.reflector import Reflector
@@ -50,6 +52,7 @@ __all__ = [
     "Kind",
     "KubeClient",
     "KubeError",
+    "Leadership",
     "Login",
     "LoginFailed",
     "NotFound",

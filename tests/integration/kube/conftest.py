@@ -1,39 +1,14 @@
 import asyncio
-import json
 import secrets
 from collections.abc import AsyncIterator, Iterator
 
 import kopf
 import pytest
+from kube_faults import Proxy, install, proxy_to
+
+from consul_registrar.kube import KubeClient
 from devcluster.build import ensure_tools
 from devcluster.cluster import Cluster, Options
-from kube_faults import Proxy, proxy_to
-
-from consul_registrar.api import GROUP, VERSION
-from consul_registrar.kube import CONNECTION, REGISTRATION, Kind, KubeClient
-
-
-def definition(kind: Kind) -> dict:
-    """A resource of any content: what our own schemas accept is the business of other tests."""
-    schema = {"type": "object", "x-kubernetes-preserve-unknown-fields": True}
-    version = {"name": VERSION, "served": True, "storage": True, "schema": {"openAPIV3Schema": schema}}
-    return {
-        "apiVersion": "apiextensions.k8s.io/v1",
-        "kind": "CustomResourceDefinition",
-        "metadata": {"name": f"{kind.plural}.{GROUP}"},
-        "spec": {
-            "group": GROUP,
-            "scope": "Namespaced" if kind.namespaced else "Cluster",
-            "names": {"kind": kind.name, "plural": kind.plural},
-            "versions": [version | {"subresources": {"status": {}}}],
-        },
-    }
-
-
-def install(cluster: Cluster) -> None:
-    for kind in (REGISTRATION, CONNECTION):
-        cluster.kubectl("apply", "-f", "-", stdin=json.dumps(definition(kind)))
-    cluster.kubectl("wait", "--for=condition=Established", "crd", "--all")
 
 
 @pytest.fixture(scope="session")

@@ -5,6 +5,7 @@ The proxy speaks HTTP, so that a test can say which answer is lost or replaced; 
 
 import asyncio
 import contextlib
+import json
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Generic, TypeVar
@@ -13,7 +14,10 @@ import aiohttp
 import kopf
 from aiohttp import web
 
+from consul_registrar.api import GROUP, VERSION
+from consul_registrar.kube import CONNECTION, REGISTRATION, Kind
 from consul_registrar.kube.codec import Versioned
+from devcluster.cluster import Cluster
 
 T = TypeVar("T", bound=Versioned)
 
@@ -146,5 +150,28 @@ async def background(work: Awaitable[None]) -> AsyncIterator[asyncio.Task[None]]
 async def eventually(holds: Callable[[], object], within: float = 60.0) -> None:
     """Wait until it holds, by a deadline that only a fault can miss."""
     async with asyncio.timeout(within):
-        while not holds():
+        while not holds():  # noqa: ASYNC110 - what is looked at has no event to wait for
             await asyncio.sleep(0.02)
+
+
+def definition(kind: Kind) -> dict:
+    """A resource of any content: what our own schemas accept is the business of other tests."""
+    schema = {"type": "object", "x-kubernetes-preserve-unknown-fields": True}
+    version = {"name": VERSION, "served": True, "storage": True, "schema": {"openAPIV3Schema": schema}}
+    return {
+        "apiVersion": "apiextensions.k8s.io/v1",
+        "kind": "CustomResourceDefinition",
+        "metadata": {"name": f"{kind.plural}.{GROUP}"},
+        "spec": {
+            "group": GROUP,
+            "scope": "Namespaced" if kind.namespaced else "Cluster",
+            "names": {"kind": kind.name, "plural": kind.plural},
+            "versions": [version | {"subresources": {"status": {}}}],
+        },
+    }
+
+
+def install(cluster: Cluster) -> None:
+    for kind in (REGISTRATION, CONNECTION):
+        cluster.kubectl("apply", "-f", "-", stdin=json.dumps(definition(kind)))
+    cluster.kubectl("wait", "--for=condition=Established", "crd", "--all")

@@ -6,7 +6,6 @@ import json
 import aiohttp
 import pytest
 from aiohttp import web
-from devcluster.cluster import Cluster
 from kube_faults import Proxy, Shelf, background, eventually
 
 from consul_registrar.kube import PODS, Gone, KubeClient, Reflector
@@ -14,6 +13,7 @@ from consul_registrar.kube.codec import Page
 from consul_registrar.kube.intake import Intake
 from consul_registrar.kube.listing import complete_list
 from consul_registrar.model import Pod
+from devcluster.cluster import Cluster
 
 
 def pods_of(namespace: str) -> str:
@@ -209,9 +209,14 @@ async def test_silence_leads_to_another_list(proxy: Proxy, namespace: str) -> No
         return answer
 
     proxy.fault = silent
+
+    def lists() -> int:
+        return sum("watch" not in request.query for request in proxy.requests)
+
     async with KubeClient(proxy.login, inactivity=0.2) as impatient:
-        async with background(Reflector(impatient, pods_of(namespace), PODS, Shelf[Pod]()).run()):
-            await eventually(lambda: sum("watch" not in request.query for request in proxy.requests) >= 3)
+        reflector = Reflector(impatient, pods_of(namespace), PODS, Shelf[Pod]())
+        async with background(reflector.run()):
+            await eventually(lambda: lists() >= 3)
 
 
 async def test_leaving_the_selector_is_absence_and_coming_back_is_seen(client: KubeClient, namespace: str) -> None:

@@ -8,12 +8,11 @@ from dataclasses import dataclass
 
 import pytest
 from aiohttp import web
-from conftest import install
-from devcluster.cluster import Cluster
-from kube_faults import Proxy, Shelf, background, eventually
+from kube_faults import Proxy, Shelf, background, eventually, install
 
 from consul_registrar.api import GROUP
 from consul_registrar.kube import CONNECTION, REGISTRATION, CustomObject, CustomResources, KubeClient, fresh_object
+from devcluster.cluster import Cluster
 
 
 @dataclass
