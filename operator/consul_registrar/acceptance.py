@@ -25,7 +25,7 @@ class NameBook:
         touched = self._release(registration.key, keep=new)
         for claim in new:
             holders = self._claims.setdefault(claim, {})
-            if registration.key not in holders:
+            if holders.get(registration.key) != registration.meta.created:  # also a successor of the same name
                 touched |= holders.keys()
             holders[registration.key] = registration.meta.created
         if new:
