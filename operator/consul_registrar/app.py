@@ -7,7 +7,9 @@ Consul on the word of a list that isn't complete. What the parts do is their own
 import asyncio
 import logging
 import os
+import secrets
 import signal
+import socket
 import time
 from collections.abc import Set as AbstractSet
 from datetime import UTC, datetime
@@ -53,6 +55,11 @@ def _epoch(text: str) -> float:
     return datetime.fromisoformat(text).timestamp()
 
 
+def _identity() -> str:
+    """This process's alone: a Pod's name may come back, with a StatefulSet or after a crash of its container."""
+    return f"{os.environ.get('HOSTNAME') or socket.gethostname()}-{secrets.token_hex(4)}"
+
+
 class Source(Protocol):
     """Something that is listed and watched."""
 
@@ -72,6 +79,7 @@ class Operator:
         self._acceptance = Acceptance(self._cache)
         self._reaped = Reaped()
         self._cluster = Cluster(client, os.environ.get("HOSTNAME", "consul-registrar"))
+        self._leadership = kube.Leadership(client, *settings.lease_place, identity=_identity())
         self._consuls = self._connect()
         self._reports = Reports(
             self._cache, self._acceptance, self._consuls, self._reaped, self._cluster, now=_now, text=_text
@@ -95,6 +103,7 @@ class Operator:
             self._found,
             self._agent_changed,
             direct_tokens(self._settings),
+            self._leadership.may_write,
         )
         return Consuls(self._cache, agents.serve, self._count, self._connection_changed)
 
@@ -164,11 +173,41 @@ class Operator:
                 for source in self._watched().values():
                     group.create_task(source.run())
                 await self._caches_filled()
-                for part in (self._consuls, self._reports, self._connection_status):
-                    group.create_task(part.run())
-                group.create_task(self._queue.run(self._work, _CONCURRENCY))
+                group.create_task(self._consuls.run())
+                group.create_task(self._serve_terms())
         finally:
             await runner.cleanup()
+
+    async def _serve_terms(self) -> None:
+        """Lead whenever we may; in between stand by, with caches kept warm."""
+        try:
+            while True:
+                await self._leadership.acquire()
+                await self._serve_one_term()
+        finally:
+            await self._leadership.release()
+
+    async def _serve_one_term(self) -> None:
+        """Work until the term is lost; nothing is in flight any more afterwards."""
+        for key in self._cache.registrations:
+            self._queue.add(Key(key))
+        work = asyncio.create_task(self._lead())
+        held = asyncio.create_task(self._leadership.hold())
+        try:
+            await asyncio.wait([work, held], return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for task in (work, held):
+                task.cancel()
+            outcomes = await asyncio.gather(work, held, return_exceptions=True)
+            await self._consuls.stop_writing()
+        if isinstance(outcomes[0], Exception):
+            raise outcomes[0]
+
+    async def _lead(self) -> None:
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._queue.run(self._work, _CONCURRENCY))
+            group.create_task(self._reports.run())
+            group.create_task(self._connection_status.run())
 
     async def _caches_filled(self) -> None:
         for source in self._watched().values():
@@ -207,6 +246,7 @@ class Operator:
         return ""
 
     def _refresh_metrics(self) -> None:
+        metrics.leading.labels("consul-registrar").set(self._leadership.may_write())
         metrics.queue_depth.labels("subjects").set(len(self._queue))
         metrics.queue_adds.labels("subjects").set(self._queue.adds)
         metrics.queue_retries.labels("subjects").set(self._queue.retries)

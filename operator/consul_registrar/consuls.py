@@ -193,6 +193,10 @@ class Consuls:
 
     # writing
 
+    async def stop_writing(self) -> None:
+        """Send nothing more to any Consul; returns when nothing is in flight."""
+        await asyncio.gather(*(link.lanes.stop() for link in self._links.values() if link.lanes is not None))
+
     async def write(self, name: str, change: Change) -> None:
         """Write one change. Raises the ConsulError that it met."""
         link = self._links.get(name)

@@ -47,12 +47,14 @@ class AgentConnections:
         on_change: OnChange,
         on_agent: Callable[[str, str], None],
         direct_tokens: Mapping[str, str],
+        may_write: Callable[[], bool],
     ) -> None:
         self._cluster = cluster
         self._read_secret = read_secret
         self._on_change = on_change
         self._on_agent = on_agent
         self._direct_tokens = direct_tokens
+        self._may_write = may_write
 
     async def serve(self, name: str, spec: ConsulConnectionSpec, take: Callable[[NodeRegistry], None]) -> None:
         """Run a registry for a spec; returns when its authorities have changed. Raises Unusable."""
@@ -64,6 +66,7 @@ class AgentConnections:
             _settings(spec, token, credentials.ca),
             self._on_change,
             on_agent=lambda label: self._on_agent(name, label),
+            may_write=self._may_write,
         )
         take(registry)
         running = asyncio.ensure_future(registry.run())

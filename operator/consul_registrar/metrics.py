@@ -28,6 +28,9 @@ reconcile_seconds = Histogram(
     buckets=(0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10),
     registry=REGISTRY,
 )
+leading = Gauge(
+    "leader_election_master_status", "Whether this process leads (1) or stands by (0).", ["name"], registry=REGISTRY
+)
 queue_depth = Gauge("workqueue_depth", "Keys that are ready to be worked on.", ["name"], registry=REGISTRY)
 queue_adds = Gauge("workqueue_adds_total", "Keys that were put on the queue.", ["name"], registry=REGISTRY)
 queue_retries = Gauge("workqueue_retries_total", "Keys that are tried again.", ["name"], registry=REGISTRY)

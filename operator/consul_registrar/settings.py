@@ -24,6 +24,13 @@ class Settings:
     health_address: str = "0.0.0.0:8080"
     environment: Mapping[str, str] = field(default_factory=dict, repr=False)
     mode: str = ""
+    lease: str = "default/consul-registrar"
+
+    @property
+    def lease_place(self) -> tuple[str, str]:
+        """Namespace and name of the Lease."""
+        namespace, _, name = self.lease.rpartition("/")
+        return namespace or "default", name
 
 
 class EnvironmentInvalid(ValueError):

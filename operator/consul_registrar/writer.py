@@ -48,6 +48,12 @@ class Lane:
         if error is not None:
             raise error
 
+    async def stop(self) -> None:
+        """Send nothing more; returns when nothing is in flight. Those who wait are told."""
+        if self._sender is not None:
+            self._sender.cancel()
+            await asyncio.gather(self._sender, return_exceptions=True)
+
     async def _send(self) -> None:
         try:
             while self._waiting:
@@ -93,6 +99,10 @@ class Lanes:
     def __init__(self, registry: Registry, audit: Audit) -> None:
         self._make: Callable[[str], Lane] = lambda node: Lane(registry, node, audit)
         self._lanes: dict[str, Lane] = {}
+
+    async def stop(self) -> None:
+        """Send nothing more, to any node; returns when nothing is in flight."""
+        await asyncio.gather(*(lane.stop() for lane in self._lanes.values()))
 
     async def write(self, change: Change) -> None:
         """Write one change through the lane of its node. Raises the ConsulError that it met."""

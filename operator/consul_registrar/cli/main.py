@@ -78,6 +78,13 @@ def main() -> None:
     show_envvar=True,
     help="host:port for /healthz, /readyz and /metrics.",
 )
+@click.option(
+    "--lease",
+    default="default/consul-registrar",
+    envvar="CONSUL_REGISTRAR_LEASE",
+    show_envvar=True,
+    help="namespace/name of the Lease by which one of several replicas leads.",
+)
 def run(
     cluster_name: str,
     namespaces: str,
@@ -86,6 +93,7 @@ def run(
     log_format: str,
     log_level: str,
     health_address: str,
+    lease: str,
 ) -> None:
     """Run the operator until it is told to stop."""
     settings = Settings(
@@ -97,6 +105,7 @@ def run(
         health_address=_address(health_address),
         environment={name: value for name, value in os.environ.items() if name.startswith("CONSUL_")},
         mode=mode,
+        lease=lease,
     )
     _check_environment(settings)
     logs.set_up(settings.log_format, settings.log_level)
