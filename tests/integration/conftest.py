@@ -8,8 +8,9 @@ import secrets
 from collections.abc import Iterator
 
 import pytest
-from devcluster import Cluster, Options, running
 from operator_world import CRDS, EXAMPLES, Operator, World, eventually, without_consul_variables
+
+from devcluster import Cluster, Options, running
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import yaml
+
 from demo.dns import Answer, DnsError, ask
 from devcluster import Cluster
 from devcluster.consul import ConsulError

@@ -6,8 +6,9 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from devcluster import Cluster
 from operator_world import World, deployment, eventually, registration
+
+from devcluster import Cluster
 
 
 @pytest.fixture

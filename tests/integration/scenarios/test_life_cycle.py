@@ -7,8 +7,9 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import pytest
-from devcluster.kube import ApiError
 from operator_world import MERGE, Operator, World, always, deployment, eventually, pod, registration, statuses
+
+from devcluster.kube import ApiError
 
 
 def indexes(world: World, service: str) -> dict[str, tuple[int, int]]:

@@ -3,8 +3,9 @@
 import json
 import time
 
-from devcluster import Cluster
 from operator_world import EXAMPLES, World, always, connection, deployment, eventually, pod, registration
+
+from devcluster import Cluster
 
 
 def problems(world: World, name: str) -> dict[str, tuple[str, str]]:

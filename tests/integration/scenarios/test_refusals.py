@@ -1,9 +1,10 @@
 """What the API server itself refuses, and that it says what must be."""
 
 import pytest
+from operator_world import RESOURCES, connection, registration
+
 from devcluster import Cluster
 from devcluster.kube import ApiError
-from operator_world import RESOURCES, connection, registration
 
 PODS = {"selector": {"matchLabels": {"app": "web"}}}
 TCP = {"name": "port", "tcp": {}}
