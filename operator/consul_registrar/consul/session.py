@@ -31,7 +31,7 @@ from consul_registrar.consul.errors import ConsulError, Denied, Misdirected, Not
 from consul_registrar.consul.sender import Sender
 from consul_registrar.consul.transport import Access, Client, Endpoint, Transport
 from consul_registrar.consul.wire import CheckRow, Identity, Reader, ServiceRow
-from consul_registrar.model import Change, Key, Reason
+from consul_registrar.model import CONNECTING, Change, Key, Reason
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -86,7 +86,7 @@ class AgentSession:
         self.label = label
         self.endpoint = endpoint
         self.phase = Phase.CONNECTING
-        self.reason = Reason("AgentConnecting", f"asking the agent at {endpoint} who it is")
+        self.reason = Reason(CONNECTING, f"asking the agent at {endpoint} who it is")
         self.identity: Identity | None = None
         self.leader = ""
         self._scope = scope
