@@ -70,13 +70,14 @@ async def run_kopf(registry: kopf.OperatorRegistry, namespaces: Sequence[str] = 
             outer.call_soon_threadsafe(ended.set)
 
     _quieten()
-    threading.Thread(target=work, name="kopf", daemon=True).start()
+    thread = threading.Thread(target=work, name="kopf", daemon=True)
+    thread.start()
     try:
         await ended.wait()
     finally:
         with contextlib.suppress(RuntimeError):  # the inner loop is closed: it has ended by itself
             inner.call_soon_threadsafe(stop.set)
-        await _join(ended)
+        await _join(thread, ended)
     if failures:
         raise failures[0]
 
@@ -122,11 +123,13 @@ def _note(_: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
     _log.debug("left behind by kopf: %s %r", context.get("message"), context.get("exception"))
 
 
-async def _join(ended: asyncio.Event) -> None:
+async def _join(thread: threading.Thread, ended: asyncio.Event) -> None:
     try:
         await asyncio.wait_for(ended.wait(), _STOPPING)
     except TimeoutError:
         _log.error("kopf did not stop within %d s; its thread is left behind", _STOPPING)
+    else:
+        thread.join()  # all that it still does is to return
 
 
 def _quieten() -> None:
