@@ -66,7 +66,7 @@ def ready(picture: Picture) -> Verdict:
     if picture.refused is not None:
         return Verdict(False, picture.refused)
     if picture.awaited:
-        return Verdict(None, Reason("Reconciling", f"the outcome of {picture.awaited} instances is not known yet"))
+        return Verdict(None, _awaited(picture.awaited))
     if registration.suspended:
         return Verdict(True, Reason("Suspended", f"spec.suspend is set; {total.withheld} changes wait"))
     if picture.down:
@@ -93,6 +93,8 @@ def synced(picture: Picture) -> Verdict:
     total = picture.summary.total
     if picture.down:
         return Verdict(None, _first_down(picture.down))
+    if picture.awaited:
+        return Verdict(None, _awaited(picture.awaited))
     if total.registered < total.desired or total.withheld or picture.summary.problems:
         return Verdict(False, Reason("OutOfSync", f"{total.registered} of {total.desired} instances are as desired"))
     return Verdict(True, Reason("InSync", "Consul holds exactly the desired instances"))
@@ -152,6 +154,10 @@ def ready_of(status: Mapping[str, Any]) -> tuple[str, str] | None:
 def _first_down(down: Mapping[str, Reason]) -> Reason:
     name = min(down)
     return Reason(down[name].code, f"Consul {name!r}: {down[name].message}")
+
+
+def _awaited(count: int) -> Reason:
+    return Reason("Reconciling", f"the outcome of {count} instances is not known yet")
 
 
 def _most_frequent(summary: Summary) -> Reason:

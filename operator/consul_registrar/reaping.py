@@ -31,7 +31,7 @@ class Entry:
 
     @property
     def due(self) -> float:
-        return self.at + min(_LONGEST_WAIT, _FIRST_WAIT * 2.0 ** (self.attempts - 1))
+        return self.at + min(_LONGEST_WAIT, _FIRST_WAIT * 2.0 ** min(self.attempts - 1, 32))
 
 
 def looks(registration: Registration | None, pod: Pod | None) -> str:

@@ -110,13 +110,13 @@ class Tally:
 
     def summary(self) -> Summary:
         """The counts as they are now."""
-        worst = nsmallest(_WORST, self._findings.values(), key=lambda o: (not o.problem, o.name))
+        worst = nsmallest(_WORST, self._findings.items(), key=lambda f: (not f[1].problem, f[1].name, f[0]))
         return Summary(
             consuls={name: _frozen(counts) for name, counts in sorted(self._counts.items())},
             subjects=len({subject for _, subject in self._outcomes}),
             reasons=dict(sorted((+self._reasons).items())),
             problems=dict(sorted((+self._problems).items())),
-            worst=tuple(Finding(o.name, o.reason) for o in worst if o.reason is not None),
+            worst=tuple(Finding(o.name, o.reason) for _, o in worst if o.reason is not None),
         )
 
     def _add(self, key: tuple[str, str], outcome: Outcome, by: int) -> None:
