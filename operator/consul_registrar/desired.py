@@ -48,7 +48,7 @@ _DEFAULT_INTERVAL = 10_000
 _DEFAULT_TIMEOUT = 2_000  # an agent holds its lock while it waits for a probe to end: short keeps it responsive
 _MAX_TAG = 255
 _MAX_META = 512
-_MAX_META_PAIRS = 64
+_MAX_META_PAIRS = 63  # Consul takes 64; one is kept for the nonce that makes an agent push
 _READABLE = 120
 
 
@@ -304,7 +304,7 @@ def _meta(
             raise _Unpublishable("ValueInvalid", message)
     meta = given | own | {model.META_HASH: checks_hash(checks)}
     if len(meta) > _MAX_META_PAIRS:
-        message = f"spec.service.meta must leave room: Consul takes {_MAX_META_PAIRS} pairs, these would be {len(meta)}"
+        message = f"spec.service.meta must leave room: at most {_MAX_META_PAIRS} pairs in all, these would be {len(meta)}"
         raise _Unpublishable("ValueInvalid", message)
     return tuple(sorted(meta.items()))
 
