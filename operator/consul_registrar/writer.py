@@ -63,9 +63,14 @@ class Lane:
             self._abandon()
 
     async def _commit(self, batch: list[_Waiting]) -> None:
-        outcomes: list[ConsulError | None] = [NotSent(_STOPPING)] * len(batch)
+        """One outcome each, whatever happens: somebody waits for every change."""
+        unknown = OutcomeUnknown(Reason("Interrupted", "the write was interrupted; what became of it is read back"))
+        outcomes: list[ConsulError | None] = [unknown] * len(batch)
         try:
-            outcomes = await self._outcomes([waiting.change for waiting in batch])
+            answers = await self._registry.apply(self._node, [waiting.change for waiting in batch])
+            outcomes = [answer for answer, _ in zip(answers, batch, strict=True)]
+        except Exception:
+            logger.exception("writing to Consul node %s failed unexpectedly", self._node)
         finally:
             self._answer(batch, outcomes)
 
@@ -74,16 +79,6 @@ class Lane:
             self._audit.record(waiting.change, outcome, len(batch))
             if not waiting.done.done():
                 waiting.done.set_result(outcome)
-
-    async def _outcomes(self, changes: list[Change]) -> list[ConsulError | None]:
-        """One outcome each, whatever happens: somebody waits for every change."""
-        unknown = OutcomeUnknown(Reason("Interrupted", "the write was interrupted; what became of it is read back"))
-        outcomes: list[ConsulError | None] = [unknown] * len(changes)
-        try:
-            outcomes = list(await self._registry.apply(self._node, changes))
-        except Exception:
-            logger.exception("writing to Consul node %s failed unexpectedly", self._node)
-        return outcomes
 
     def _abandon(self) -> None:
         """On the way out: nobody shall wait for what will not be sent."""
