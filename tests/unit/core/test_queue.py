@@ -1,0 +1,183 @@
+"""The work queue has client-go's semantics; its time is the event loop's."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from contextlib import asynccontextmanager
+
+import pytest
+
+from consul_registrar.queue import Queue, backoff
+from unit.core.instant import elapsed, instantly, settle
+
+
+class Work:
+    """Notes which key was begun when, and holds those that are to be held."""
+
+    def __init__(self) -> None:
+        self.begun: list[tuple[str, float]] = []
+        self.running: set[str] = set()
+        self.most = 0
+        self.held: dict[str, asyncio.Event] = {}
+
+    @property
+    def keys(self) -> list[str]:
+        return [key for key, _ in self.begun]
+
+    def hold(self, key: str) -> asyncio.Event:
+        self.held[key] = asyncio.Event()
+        return self.held[key]
+
+    async def __call__(self, key: str) -> None:
+        assert key not in self.running, "two workers on one key"
+        self.begun.append((key, elapsed()))
+        self.running.add(key)
+        self.most = max(self.most, len(self.running))
+        if key in self.held:
+            await self.held[key].wait()
+        self.running.discard(key)
+
+
+@asynccontextmanager
+async def at_work(queue: Queue[str], work: Callable[[str], Awaitable[None]], limit: int = 4):
+    task = asyncio.create_task(queue.run(work, limit))
+    try:
+        yield
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+
+@instantly
+async def test_keys_are_worked_on_in_the_order_in_which_they_came() -> None:
+    queue, work = Queue[str](), Work()
+    for key in "cab":
+        queue.add(key)
+    async with at_work(queue, work):
+        await settle()
+    assert work.keys == ["c", "a", "b"]
+
+
+@instantly
+async def test_a_key_that_waits_is_not_added_twice() -> None:
+    queue, work = Queue[str](), Work()
+    for _ in range(3):
+        queue.add("a")
+    assert (len(queue), queue.adds) == (1, 3)
+    async with at_work(queue, work):
+        await settle()
+    assert work.keys == ["a"]
+    assert queue.idle
+
+
+@instantly
+async def test_a_key_added_while_it_is_worked_on_is_worked_on_once_more_and_never_by_two() -> None:
+    queue, work = Queue[str](), Work()
+    release = work.hold("a")
+    async with at_work(queue, work):
+        queue.add("a")
+        await settle()
+        queue.add("a")
+        queue.add("a")
+        await settle()
+        assert (work.keys, len(queue), queue.idle) == (["a"], 0, False)
+        release.set()
+        await settle()
+    assert work.keys == ["a", "a"]
+    assert queue.idle
+
+
+@instantly
+async def test_a_slow_key_holds_up_nobody_else() -> None:
+    queue, work = Queue[str](), Work()
+    work.hold("slow")
+    async with at_work(queue, work):
+        for key in ("slow", "a", "b"):
+            queue.add(key)
+        await settle()
+        assert work.keys == ["slow", "a", "b"]
+
+
+@instantly
+async def test_no_more_than_the_limit_are_worked_on_at_a_time() -> None:
+    queue, work = Queue[str](), Work()
+    release = [work.hold(key) for key in "abc"]
+    async with at_work(queue, work, limit=2):
+        for key in "abc":
+            queue.add(key)
+        await settle()
+        assert work.keys == ["a", "b"]
+        release[0].set()
+        await settle()
+    assert (work.keys, work.most) == (["a", "b", "c"], 2)
+
+
+@instantly
+async def test_what_is_for_later_comes_when_it_is_due_and_does_not_count_as_work() -> None:
+    queue, work = Queue[str](), Work()
+    async with at_work(queue, work):
+        queue.add_after("late", 60.0)
+        queue.add_after("soon", 5.0)
+        await settle()
+        assert queue.idle
+        await asyncio.sleep(100)
+    assert work.begun == [("soon", 5.0), ("late", 60.0)]
+
+
+@pytest.mark.parametrize("delays", [(5.0, 60.0), (60.0, 5.0)])
+@instantly
+async def test_of_two_dates_the_earlier_one_stands(delays: tuple[float, float]) -> None:
+    queue, work = Queue[str](), Work()
+    async with at_work(queue, work):
+        for delay in delays:
+            queue.add_after("a", delay)
+        await asyncio.sleep(100)
+    assert work.begun == [("a", 5.0)]
+
+
+@instantly
+async def test_a_date_that_has_passed_can_be_set_again() -> None:
+    queue, work = Queue[str](), Work()
+    async with at_work(queue, work):
+        queue.add_after("a", 5.0)
+        await asyncio.sleep(10)
+        queue.add_after("a", 5.0)
+        await asyncio.sleep(10)
+    assert work.begun == [("a", 5.0), ("a", 15.0)]
+
+
+@instantly
+async def test_the_backoff_of_a_key_grows_and_is_forgotten() -> None:
+    queue = Queue[str](jitter=lambda: 1.0)
+    delays = [queue.retry("a") for _ in range(4)]
+    assert delays == [0.05, 0.1, 0.2, 0.4]
+    assert queue.retry("b") == 0.05
+    queue.forget("a")
+    assert queue.retry("a") == 0.05
+    assert queue.retries == 6
+
+
+@instantly
+async def test_a_retry_waits_at_least_as_long_as_it_was_told() -> None:
+    queue, work = Queue[str](jitter=lambda: 0.0), Work()
+    async with at_work(queue, work):
+        assert queue.retry("a", at_least=30.0) == 30.0
+        await asyncio.sleep(100)
+    assert work.begun == [("a", 30.0)]
+
+
+@instantly
+async def test_an_event_does_not_wait_for_the_backoff() -> None:
+    queue, work = Queue[str](), Work()
+    async with at_work(queue, work):
+        queue.retry("a", at_least=30.0)
+        queue.add("a")
+        await settle()
+        assert work.begun == [("a", 0.0)]
+
+
+@pytest.mark.parametrize("failures", [0, 1, 5, 10, 11, 1000, 10**6])
+def test_a_backoff_is_bounded_and_spread_over_half_of_itself(failures: int) -> None:
+    low, high = backoff(failures, 0.0), backoff(failures, 1.0)
+    assert low == high / 2
+    assert high == min(60.0, 0.05 * 2.0 ** min(failures, 20))
+    assert low < backoff(failures, 0.5) < high

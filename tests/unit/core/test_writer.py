@@ -1,0 +1,196 @@
+"""Group commit: what leaves together, in which order, and that everybody gets an answer."""
+
+import asyncio
+import json
+import logging
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import pytest
+
+from consul_registrar.audit import Audit
+from consul_registrar.consul.errors import ConsulError, Denied, NotSent, OutcomeUnknown
+from consul_registrar.model import Cause, Change, Deregister, Register
+from consul_registrar.writer import BATCH, Lane, Lanes
+from unit.core.build import instance, pod, reason
+from unit.core.instant import instantly, settle
+
+Answers = Sequence[ConsulError | None]
+
+
+class Consul:
+    """Takes batches, each when it is let through."""
+
+    def __init__(self, answer: Callable[[Sequence[Change]], Answers] | None = None) -> None:
+        self.batches: list[list[Change]] = []
+        self.nodes: list[str] = []
+        self.open = asyncio.Event()
+        self._answer = answer or (lambda changes: [None] * len(changes))
+
+    async def apply(self, node: str, changes: Sequence[Change]) -> Answers:
+        self.batches.append(list(changes))
+        self.nodes.append(node)
+        await self.open.wait()
+        return self._answer(changes)
+
+
+class World:
+    def __init__(self, answer: Any = None) -> None:
+        self.consul: Any = Consul(answer)
+        self.audited: list[tuple[str, str, str]] = []
+        self.audit = Audit("default", lambda *line: self.audited.append(line))
+        self.lane = Lane(self.consul, "agent-1", self.audit)
+
+    async def begin(self, *changes: Change) -> list["asyncio.Task[None]"]:
+        tasks = [asyncio.create_task(self.lane.write(change)) for change in changes]
+        await settle()
+        return tasks
+
+    @property
+    def sizes(self) -> list[int]:
+        return [len(batch) for batch in self.consul.batches]
+
+
+def changes(count: int) -> list[Change]:
+    return [Register(instance(pod=pod(f"web-{i}")), (), Cause.DESIRED) for i in range(count)]
+
+
+async def results(tasks: Any) -> list[Any]:
+    return await asyncio.gather(*tasks, return_exceptions=True)
+
+
+@instantly
+async def test_the_first_leaves_at_once_and_what_comes_meanwhile_leaves_together() -> None:
+    world, (first, *others) = World(), changes(5)
+    tasks = await world.begin(first)
+    tasks += await world.begin(*others)
+    assert world.consul.batches == [[first]]
+    world.consul.open.set()
+    assert await results(tasks) == [None] * 5
+    assert world.consul.batches == [[first], others]
+
+
+@instantly
+async def test_a_batch_is_no_larger_than_its_limit() -> None:
+    world = World()
+    tasks = await world.begin(*changes(1))
+    tasks += await world.begin(*changes(2 * BATCH + 1))
+    world.consul.open.set()
+    await results(tasks)
+    assert world.sizes == [1, BATCH, BATCH, 1]
+
+
+@instantly
+async def test_changes_leave_in_the_order_in_which_they_came() -> None:
+    world = World()
+    (register,) = changes(1)
+    sequence = [register, Deregister(register.instance, Cause.GONE), register, *changes(BATCH)]
+    world.consul.open.set()
+    await results(await world.begin(*sequence))
+    assert [change for batch in world.consul.batches for change in batch] == sequence
+
+
+@instantly
+async def test_one_batch_is_under_way_at_a_time() -> None:
+    world = World()
+    tasks = await world.begin(*changes(1))
+    tasks += await world.begin(*changes(3))
+    assert world.sizes == [1]
+    world.consul.open.set()
+    await results(tasks)
+    assert world.sizes == [1, 3]
+
+
+@instantly
+async def test_after_a_pause_the_next_leaves_at_once_again() -> None:
+    world = World()
+    world.consul.open.set()
+    for _ in range(2):
+        await results(await world.begin(*changes(1)))
+    assert world.sizes == [1, 1]
+
+
+@instantly
+async def test_each_change_gets_its_own_answer() -> None:
+    denied = Denied(reason("Denied"))
+    world = World(lambda sent: [denied if i == 1 else None for i in range(len(sent))])
+    world.consul.open.set()
+    assert await results(await world.begin(*changes(3))) == [None, denied, None]
+    assert [outcome for _, _, outcome in world.audited] == ["applied", "refused", "applied"]
+
+
+def _raises(sent: Sequence[Change]) -> Answers:
+    raise RuntimeError("a bug")
+
+
+@pytest.mark.parametrize("answer", [_raises, lambda _: []], ids=["it raises", "it answers too little"])
+@instantly
+async def test_an_unexpected_failure_answers_everybody_and_the_lane_goes_on(answer: Any) -> None:
+    world = World(answer)
+    tasks = await world.begin(*changes(2))
+    tasks += await world.begin(*changes(2))
+    world.consul.open.set()
+    async with asyncio.timeout(1):
+        found = await results(tasks)
+    assert [type(each) for each in found] == [OutcomeUnknown] * 4
+    assert {outcome for _, _, outcome in world.audited} == {"unknown"}
+
+
+@instantly
+async def test_cancellation_answers_everybody_and_does_not_claim_to_know_what_became_of_what_was_sent() -> None:
+    world = World()
+    tasks = await world.begin(*changes(1))
+    tasks += await world.begin(*changes(2))
+    world.lane._sender.cancel()
+    async with asyncio.timeout(1):
+        sent, *waiting = await results(tasks)
+    assert isinstance(sent, OutcomeUnknown)
+    assert [type(each) for each in waiting] == [NotSent, NotSent]
+    world.consul.open.set()
+    assert await results(await world.begin(*changes(1))) == [None]
+
+
+@instantly
+async def test_a_writer_that_stops_waiting_disturbs_nobody() -> None:
+    world = World()
+    tasks = await world.begin(*changes(1))
+    tasks += await world.begin(*changes(2))
+    tasks[1].cancel()
+    world.consul.open.set()
+    first, cancelled, last = await results(tasks)
+    assert (first, type(cancelled), last) == (None, asyncio.CancelledError, None)
+
+
+@instantly
+async def test_each_node_has_its_own_lane() -> None:
+    consul: Any = Consul()
+    lanes = Lanes(consul, Audit("default", lambda *_: None))
+    both = [Register(instance(place=place), (), Cause.DESIRED) for place in ("agent-1", "agent-2")]
+    tasks = [asyncio.create_task(lanes.write(change)) for change in both]
+    await settle()
+    assert consul.nodes == ["agent-1", "agent-2"]
+    consul.open.set()
+    assert await results(tasks) == [None, None]
+
+
+def test_every_write_leaves_one_line_with_its_cause(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.INFO, "consul_registrar.audit"):
+        _write_once()
+    (record,) = caplog.records
+    line = json.loads(record.getMessage())
+    assert {key: line[key] for key in ("operation", "cause", "outcome", "node", "pod", "registration", "batch")} == {
+        "operation": "deregister",
+        "cause": "gone",
+        "outcome": "applied",
+        "node": "agent-1",
+        "pod": "web-1",
+        "registration": "shop/web",
+        "batch": 1,
+    }
+
+
+@instantly
+async def _write_once() -> None:
+    world = World()
+    world.consul.open.set()
+    await world.lane.write(Deregister(instance(), Cause.GONE))
