@@ -6,7 +6,6 @@ import itertools
 from collections.abc import Sequence
 
 from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 
 from demo.world import Instance
@@ -48,13 +47,14 @@ class Show:
         self._console.print(Text("FAILED: ", style="bold red") + Text(line))
 
     def instances(self, instances: Sequence[Instance]) -> None:
-        """Instances as a table."""
-        table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
-        for heading in ("POD OR ENDPOINT", "NODE", "ADDRESS", "TAGS", "CHECKS"):
-            table.add_column(heading, no_wrap=True)
-        for one in instances:
-            table.add_row(one.name, one.node, f"{one.address}:{one.port}", ",".join(one.tags), _checks(one))
-        self._console.print(table)
+        """Instances as a table, which is never cut to the terminal's width: names are there to be copied."""
+        rows = [("POD OR ENDPOINT", "NODE", "ADDRESS", "TAGS")]
+        rows += [(i.name, i.node, f"{i.address}:{i.port}", ",".join(i.tags)) for i in instances]
+        widths = [max(map(len, column)) + 2 for column in zip(*rows, strict=True)]
+        checks = [Text("CHECKS"), *map(_checks, instances)]
+        for row, last in zip(rows, checks, strict=True):
+            cells = "".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True))
+            self._console.print(Text(cells) + last)
 
 
 def _checks(instance: Instance) -> Text:

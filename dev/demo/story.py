@@ -65,7 +65,7 @@ class Story:
         self._kubectl("rollout", "status", "deployment/web", "--timeout=60s")
         instances = self._await_web("three instances of web are in Consul, all checks passing", passing=3)
         self._kubectl("wait", "--for=condition=Ready", "sreg/web", "--timeout=60s")
-        self._registered("3/3")
+        self._registered(3)
         self._asked("web", instances)
         pods = self._pods()
         _prove({i.name for i in instances} == pods, "Consul's instances are the three Pods")
@@ -76,7 +76,7 @@ class Story:
         self._show.step("Scale to five")
         self._kubectl("scale", "deployment/web", "--replicas=5")
         instances = self._await_web("five instances of web are in Consul, all checks passing", passing=5)
-        self._registered("5/5")
+        self._registered(5)
         self._asked("web", instances)
         self._show.proved("five instances, all passing")
 
@@ -140,7 +140,7 @@ class Story:
 
         self._asked("orders-db", eventually("both endpoints of orders-db are in Consul", there))
         self._dig("replica.orders-db.service.consul", "A")
-        self._kubectl("get", "sreg")
+        self._registered(5)
         self._show.proved("it is found like any other service")
 
     def end(self) -> None:
@@ -155,14 +155,15 @@ class Story:
         self._show.command("kubectl", *arguments, answer=answer)
         return answer
 
-    def _registered(self, summary: str) -> None:
-        """`kubectl get sreg` says so too; status is written at most once a second."""
+    def _registered(self, count: int) -> None:
+        """`kubectl get sreg` says so too: all registered, all passing. Status is written at most once a second."""
 
         def says() -> bool | None:
-            return self._stage.run("kubectl", "get", "sreg", "web", "--no-headers").split()[3] == summary or None
+            line = self._stage.run("kubectl", "get", "sreg", "web", "--no-headers").split()
+            return line[1:5] == ["True", "web", f"{count}/{count}", str(count)] or None
 
-        eventually(f"kubectl get sreg says {summary}", says)
-        self._kubectl("get", "sreg", "web")
+        eventually(f"kubectl get sreg says that {count} of {count} are registered and passing", says)
+        self._kubectl("get", "sreg")
 
     def _asked(self, service: str, instances: list[Instance]) -> None:
         self._show.typed(f"curl {self._stage.consul}/v1/health/service/{service}     (as a table)")
