@@ -15,37 +15,24 @@ all in `acceptance.py`.
 """
 
 import hashlib
-import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass
 
 from consul_registrar import fieldpath, model
-from consul_registrar.api.base import milliseconds
-from consul_registrar.api.registration import Check as CheckSpec
 from consul_registrar.api.registration import Endpoint, Pods, ServiceRegistrationSpec
+from consul_registrar.checks import Unpublishable, checks_hash, checks_of, published_port
 from consul_registrar.model import (
     Cause,
     Check,
-    ContainerPort,
-    Health,
-    HttpProbe,
     Instance,
     Node,
     Owner,
     Pod,
-    Probe,
-    Readiness,
     Reason,
-    TcpProbe,
-    Timing,
 )
 from consul_registrar.objects import Registration
 from consul_registrar.selectors import selects
 
-_HASH_VERSION = "1"
-_MIN_DEREGISTER_AFTER = 60_000  # Consul's agent takes less as one minute (agent/config/default.go)
-_DEFAULT_INTERVAL = 10_000
-_DEFAULT_TIMEOUT = 2_000  # an agent holds its lock while it waits for a probe to end: short keeps it responsive
 _MAX_TAG = 255
 _MAX_META = 512
 _MAX_META_PAIRS = 63  # Consul takes 64; one is kept for the nonce that makes an agent push
@@ -104,12 +91,6 @@ class Orphaned:
 
 
 Want = Present | Absent | Kept | Orphaned
-
-
-class _Unpublishable(Exception):
-    def __init__(self, code: str, message: str) -> None:
-        super().__init__(message)
-        self.reason = Reason(code, message)
 
 
 def desired(facts: Facts) -> Want:
@@ -188,7 +169,7 @@ def _published(facts: Facts, registration: Registration, spec: ServiceRegistrati
             return Present(_of_endpoint(facts, facts.place, registration.service, spec, endpoint))
         assert facts.pod is not None
         return Present(_of_pod(facts, facts.place, registration.service, spec, facts.pod))
-    except _Unpublishable as finding:
+    except Unpublishable as finding:
         return Kept(finding.reason, problem=True)
 
 
@@ -197,14 +178,14 @@ def _published(facts: Facts, registration: Registration, spec: ServiceRegistrati
 
 def _of_pod(facts: Facts, place: str, service: str, spec: ServiceRegistrationSpec, pod: Pod) -> Instance:
     values = _values(pod, facts.node)
-    port = _port(spec.service.port, pod.ports)
+    port = published_port(spec.service.port, pod.ports)
     identity = {
         model.META_POD: pod.name,
         model.META_POD_UID: pod.uid,
         model.META_NODE: pod.node,
     }
     name = _instance_id(facts, place, service, pod.name)
-    checks = _checks(spec, name, pod.ip, port, pod)
+    checks = checks_of(spec, name, pod.ip, port, pod)
     return Instance(
         node=place,
         id=name,
@@ -220,7 +201,7 @@ def _of_pod(facts: Facts, place: str, service: str, spec: ServiceRegistrationSpe
 def _of_endpoint(facts: Facts, place: str, service: str, spec: ServiceRegistrationSpec, endpoint: Endpoint) -> Instance:
     values = fieldpath.Values({"metadata.name": endpoint.name, "metadata.namespace": facts.owner.namespace}, {})
     name = _instance_id(facts, place, service, endpoint.name)
-    checks = _checks(spec, name, endpoint.address, endpoint.port, None)
+    checks = checks_of(spec, name, endpoint.address, endpoint.port, None)
     own = _owner_meta(facts.owner) | {model.META_ENDPOINT: endpoint.name}
     return Instance(
         node=place,
@@ -281,7 +262,7 @@ def _substitute(text: str, values: fieldpath.Values, where: str) -> str:
         return fieldpath.substitute(text, values)
     except fieldpath.MissingValue as missing:
         message = f"{where}: {missing.path} has no value and the field path no default"
-        raise _Unpublishable("FieldPathNotFound", message) from None
+        raise Unpublishable("FieldPathNotFound", message) from None
 
 
 def _tags(texts: list[str], values: fieldpath.Values) -> tuple[str, ...]:
@@ -289,7 +270,7 @@ def _tags(texts: list[str], values: fieldpath.Values) -> tuple[str, ...]:
     for tag in tags:
         if not 0 < len(tag) <= _MAX_TAG or not tag.isprintable():
             message = f"spec.service.tags: {tag!r} must be 1 to {_MAX_TAG} printable characters"
-            raise _Unpublishable("ValueInvalid", message)
+            raise Unpublishable("ValueInvalid", message)
     return tuple(sorted(tags))
 
 
@@ -301,108 +282,11 @@ def _meta(
         if not value.isprintable() or len(value.encode()) > _MAX_META:  # Consul counts bytes
             where = "spec.service" if key in given else "spec.endpoints"
             message = f"{where}.meta[{key}] must be at most {_MAX_META} bytes of printable characters"
-            raise _Unpublishable("ValueInvalid", message)
+            raise Unpublishable("ValueInvalid", message)
     meta = given | own | {model.META_HASH: checks_hash(checks)}
     if len(meta) > _MAX_META_PAIRS:
-        message = f"spec.service.meta must leave room: at most {_MAX_META_PAIRS} pairs in all, these would be {len(meta)}"
-        raise _Unpublishable("ValueInvalid", message)
+        message = (
+            f"spec.service.meta must leave room: at most {_MAX_META_PAIRS} pairs in all, these would be {len(meta)}"
+        )
+        raise Unpublishable("ValueInvalid", message)
     return tuple(sorted(meta.items()))
-
-
-# --- ports and checks -----------------------------------------------------------------------------------------------
-
-
-def _port(wanted: int | str | None, declared: tuple[ContainerPort, ...]) -> int:
-    match wanted:
-        case int():
-            return wanted
-        case str():
-            return _named_port(wanted, declared)
-        case None:
-            tcp = sorted({p.port for p in declared if p.protocol == "TCP"})
-            if len(tcp) == 1:
-                return tcp[0]
-            what = "declares no TCP port" if not tcp else f"declares several ({', '.join(map(str, tcp))})"
-            raise _Unpublishable("PortAmbiguous", f"spec.service.port must name one: the Pod {what}")
-
-
-def _named_port(name: str, declared: tuple[ContainerPort, ...]) -> int:
-    for port in declared:
-        if port.name == name:
-            return port.port
-    names = ", ".join(sorted(p.name for p in declared if p.name)) or "none"
-    raise _Unpublishable("PortNotFound", f"container port {name!r} is not declared (declared names: {names})")
-
-
-def _checks(
-    spec: ServiceRegistrationSpec, instance_id: str, host: str, port: int, pod: Pod | None
-) -> tuple[Check, ...]:
-    ports = pod.ports if pod else ()
-    if spec.checks is None:
-        return (_readiness("readiness", "", instance_id, pod),) if pod else ()
-    return tuple(_check(c, instance_id, host, port, ports, pod) for c in spec.checks)
-
-
-def _check(
-    spec: CheckSpec, instance_id: str, host: str, port: int, ports: tuple[ContainerPort, ...], pod: Pod | None
-) -> Check:
-    if spec.readiness is not None:
-        assert pod is not None, "the API refuses a readiness check without Pods"
-        return _readiness(spec.name, spec.notes, instance_id, pod)
-    probe = _probe(spec, host, port, ports)
-    kind = "tcp" if isinstance(probe, TcpProbe) else "http"
-    status = Health(spec.initial_status) if spec.initial_status else None
-    return Check(f"{instance_id}:{spec.name}:{kind}", spec.name, probe, status, spec.notes)
-
-
-def _readiness(name: str, notes: str, instance_id: str, pod: Pod) -> Check:
-    status = Health.PASSING if pod.ready else Health.CRITICAL
-    return Check(f"{instance_id}:{name}:readiness", name, Readiness(), status, notes)
-
-
-def _probe(spec: CheckSpec, host: str, port: int, ports: tuple[ContainerPort, ...]) -> Probe:
-    timing = _timing(spec)
-    if spec.tcp is not None:
-        return TcpProbe(host, _target(spec.tcp.port, port, ports), timing)
-    assert spec.http is not None, "the API wants exactly one kind of check"
-    http = spec.http
-    shown = f"[{host}]" if ":" in host else host
-    return HttpProbe(
-        url=f"{http.scheme}://{shown}:{_target(http.port, port, ports)}{http.path}",
-        method=http.method,
-        headers=tuple(sorted((h.name, h.value) for h in http.headers)),
-        body=http.body,
-        tls_server_name=http.tls_server_name,
-        tls_skip_verify=http.tls_skip_verify,
-        timing=timing,
-    )
-
-
-def _target(wanted: int | str | None, default: int, ports: tuple[ContainerPort, ...]) -> int:
-    return default if wanted is None else _port(wanted, ports)
-
-
-def _timing(spec: CheckSpec) -> Timing:
-    after = spec.deregister_critical_service_after
-    return Timing(
-        interval=milliseconds(spec.interval) if spec.interval else _DEFAULT_INTERVAL,
-        timeout=milliseconds(spec.timeout) if spec.timeout else _DEFAULT_TIMEOUT,
-        deregister_after=max(milliseconds(after), _MIN_DEREGISTER_AFTER) if after else None,
-        success_before_passing=spec.success_before_passing or 0,
-        failures_before_warning=spec.failures_before_warning or 0,
-        failures_before_critical=spec.failures_before_critical or 0,
-    )
-
-
-def checks_hash(checks: tuple[Check, ...]) -> str:
-    """A versioned hash of what Consul doesn't give back: the definitions of the checks.
-
-    The letter r says that some check lets the agent reap the instance: known that way also after a restart.
-    """
-    definitions = [asdict(replace(c, status=None) if isinstance(c.probe, Readiness) else c) for c in checks]
-    digest = hashlib.sha256(json.dumps(definitions, sort_keys=True).encode()).hexdigest()[:16]
-    return f"{_HASH_VERSION}{'r' if any(map(_reaps, checks)) else ''}-{digest}"
-
-
-def _reaps(check: Check) -> bool:
-    return isinstance(check.probe, TcpProbe | HttpProbe) and check.probe.timing.deregister_after is not None

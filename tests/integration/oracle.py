@@ -1,4 +1,4 @@
-"""An oracle: watches Consul's catalog and the API server event by event, and tells which instance left while its Pod lived.
+"""An oracle: watches Consul and the API server event by event, and tells which instance left while its Pod lived.
 
 It knows nothing of the operator. What it reports is true or false of the world, whatever the operator thinks.
 """

@@ -42,9 +42,7 @@ def test_a_standby_takes_over_from_a_killed_leader_without_touching_what_lives(
     assert not leads(operator)
 
 
-def test_a_leader_that_is_told_to_stop_hands_over(
-    world: World, operator: Operator, second: Operator
-) -> None:
+def test_a_leader_that_is_told_to_stop_hands_over(world: World, operator: Operator, second: Operator) -> None:
     eventually(lambda: leads(operator))
     operator.stop()
     assert "the lease is released" in operator.log

@@ -1,0 +1,34 @@
+# The operator's image. BASE needs Python >= 3.11 at /usr/bin or /usr/local/bin, and nothing else.
+ARG BASE=docker.io/library/python:3.13-slim-trixie
+
+FROM ${BASE} AS build
+# WHEELS: a folder in the build context with wheels to take instead of asking a package index.
+ARG WHEELS=
+WORKDIR /src
+COPY requirements/run.lock requirements/run.lock
+COPY ${WHEELS:-requirements} /wheels
+RUN python3 -m venv /opt/consul-registrar \
+ && /opt/consul-registrar/bin/python -m pip install --disable-pip-version-check --no-cache-dir --no-compile \
+      ${WHEELS:+--no-index --find-links /wheels} --require-hashes --requirement requirements/run.lock
+COPY operator operator
+# The package is plain Python: copied beside its dependencies, it needs no build tools. pip itself stays behind.
+RUN site="$(/opt/consul-registrar/bin/python -c 'import site; print(site.getsitepackages()[0])')" \
+ && cp -r operator/consul_registrar "$site/" \
+ && printf '#!/opt/consul-registrar/bin/python\nfrom consul_registrar.cli import main\nmain()\n' \
+      > /opt/consul-registrar/bin/consul-registrar \
+ && chmod 0755 /opt/consul-registrar/bin/consul-registrar \
+ && /opt/consul-registrar/bin/python -m pip uninstall --yes --quiet pip \
+ && find /opt/consul-registrar -name '__pycache__' -prune -exec rm -rf {} +
+
+FROM ${BASE}
+LABEL org.opencontainers.image.title="consul-registrar" \
+      org.opencontainers.image.description="Keeps Consul's catalog true to Kubernetes" \
+      org.opencontainers.image.licenses="Apache-2.0"
+COPY --from=build /opt/consul-registrar /opt/consul-registrar
+ENV PATH=/opt/consul-registrar/bin:$PATH \
+    PYTHONDONTWRITEBYTECODE=1 \
+    PYTHONUNBUFFERED=1
+USER 65532:65532
+EXPOSE 8080
+ENTRYPOINT ["/opt/consul-registrar/bin/consul-registrar"]
+CMD ["run"]
