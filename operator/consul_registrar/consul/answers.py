@@ -11,6 +11,9 @@ from dataclasses import dataclass, field
 from consul_registrar.consul.errors import ConsulError, Denied, Invalid, Misdirected, NotSent, OutcomeUnknown, Throttled
 from consul_registrar.model import Reason
 
+TRANSACTION = "/v1/txn"
+"""Its 409 says which of its operations were refused, and why."""
+
 _SHOWN = 300
 """How many characters of an answer's text go into a message."""
 
@@ -128,11 +131,11 @@ _TABLE = (
 
 
 def failure(request: Request, answer: Answer) -> ConsulError | None:
-    """What a non-success means; None for a success, and for 404, which the caller judges.
+    """What a non-success means; None for a success, for 404 and for a refused transaction, which the caller judges.
 
     Source of the rules: Consul's agent/http.go (which error becomes which status) and consul/rpc.go (canRetry).
     """
-    if 200 <= answer.code < 300 or answer.code == 404:
+    if 200 <= answer.code < 300 or answer.code == 404 or (answer.code == 409 and request.path == TRANSACTION):
         return None
     body = answer.body.decode(errors="replace").lower()
     row = next((r for r in _TABLE if r.low <= answer.code <= r.high and r.text in body), _TABLE[-1])

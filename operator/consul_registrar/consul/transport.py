@@ -78,10 +78,11 @@ class Transport(HTTPClient):  # type: ignore[misc]  # py-consul is untyped
     Every method raises the tree of `errors.py` and nothing else; a 404 is handed to the callback.
     """
 
-    def __init__(self, endpoint: Endpoint, access: Access) -> None:
+    def __init__(self, endpoint: Endpoint, access: Access, connections: int = CONNECTIONS) -> None:
         super().__init__(endpoint.host, endpoint.port, endpoint.scheme)
         self.endpoint = endpoint
         self._access = access
+        self._connections = connections
         self._session: aiohttp.ClientSession | None = None
         self._closed = False
         self._token = ""
@@ -161,7 +162,7 @@ class Transport(HTTPClient):  # type: ignore[misc]  # py-consul is untyped
     def _pool(self) -> aiohttp.ClientSession:
         if self._session is None:
             tls = self._access.tls if self._access.tls is not None else True
-            connector = aiohttp.TCPConnector(limit=CONNECTIONS, keepalive_timeout=KEEPALIVE, ssl=tls)
+            connector = aiohttp.TCPConnector(limit=self._connections, keepalive_timeout=KEEPALIVE, ssl=tls)
             self._session = aiohttp.ClientSession(connector=connector, cookie_jar=aiohttp.DummyCookieJar())
         return self._session
 
