@@ -1,0 +1,205 @@
+"""Decides when a virtual node is read, and whether what is known of it can be relied upon.
+
+Two blocking queries tell that something has changed, services or checks; their filters let nothing through, so that
+such an answer costs next to nothing. Then the node is read, completely and without waiting, and only after that the
+queries wait again, from the indexes of that read: so no change is missed, and a node is read a few times a second at
+most. What only our own writes can have caused is read later still, since it is known; whatever else changed meanwhile
+is found by that read.
+"""
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable
+from collections.abc import Set as AbstractSet
+from contextlib import suppress
+from dataclasses import dataclass
+from urllib.parse import quote
+
+from consul_registrar.actual import Actual
+from consul_registrar.consul import catalog_wire
+from consul_registrar.consul.answers import Answer
+from consul_registrar.consul.backoff import Backoff
+from consul_registrar.consul.catalog_book import CatalogBook
+from consul_registrar.consul.catalog_servers import Servers
+from consul_registrar.consul.catalog_wire import NodeRow
+from consul_registrar.consul.errors import ConsulError, Denied, Misdirected
+from consul_registrar.consul.wire import is_ours
+from consul_registrar.model import Key, Reason
+
+log = logging.getLogger(__name__)
+
+WAIT = "60s"
+"""How long a blocking query waits; also the time in which a connection that broke in silence is noticed."""
+
+SPACING = 0.25
+"""Seconds between two reads of one node at least; five times what a read takes, where that is more, up to `SLOWEST`."""
+
+SLOWEST = 2.0
+
+OWN = 1.0
+"""Seconds until a node is read again that only our own writes can have changed."""
+
+ECHO = 0.3
+"""Seconds after an acknowledged write in which a change of its node is taken for that write's."""
+
+
+@dataclass(frozen=True, slots=True)
+class Watched:
+    """What the watches of one registry share. `on_read` gets the keys that changed, after each complete read;
+    `on_state` is called when a node becomes sound or stops being so.
+    """
+
+    cluster: str
+    connection: str
+    servers: Servers
+    actual: Actual
+    on_read: Callable[[AbstractSet[Key]], None]
+    on_state: Callable[[], None]
+
+
+class NodeWatch:
+    """Keeps what is known of one virtual node true. `passing`: it is not one of the current ones, and is let go when
+    nothing of ours stands on it any more.
+    """
+
+    def __init__(self, book: CatalogBook, watched: Watched, *, passing: bool = False) -> None:
+        self.book = book
+        self.passing = passing
+        self.sound = False
+        self.reason: Reason | None = None
+        self._watched = watched
+        self._paths = (_path("/v1/catalog/node-services", book.node), _path("/v1/health/node", book.node))
+        self._indexes = [0, 0]
+        self._armed = (asyncio.Event(), asyncio.Event())
+        self._rung = asyncio.Event()
+        self._hurry = asyncio.Event()
+        self._echo_until = 0.0
+        self._read_at = 0.0
+        self._spacing = SPACING
+
+    def wake(self) -> None:
+        """What is known may be wrong: read it soon."""
+        self._hurry.set()
+        self._rung.set()
+
+    def wrote(self) -> None:
+        """A write of ours was acknowledged: the change that it makes is known."""
+        self._echo_until = time.monotonic() + ECHO
+
+    async def run(self) -> None:
+        """Watch for ever, whatever Consul answers; a passing node until nothing of ours is left there."""
+        backoff = Backoff()
+        while not self._is_over():
+            try:
+                await self._read()
+                backoff.reset()
+                await self._watch()
+            except ConsulError as error:
+                self._lost(error.reason)
+                await asyncio.sleep(backoff())
+            except Exception as error:
+                log.exception("watching Consul node %s broke", self.book.node)
+                self._lost(Reason("InternalError", f"watching Consul node {self.book.node} broke: {error!r}"))
+                await asyncio.sleep(backoff())
+
+    def _is_over(self) -> bool:
+        return self.passing and self.sound and not self._watched.actual.on_node(self.book.node)
+
+    async def _watch(self) -> None:
+        """Until it is over, or something fails."""
+        try:
+            async with asyncio.TaskGroup() as group:
+                bells = [group.create_task(self._bell(each)) for each in range(len(self._paths))]
+                while not self._is_over():
+                    await self._pause()
+                    await self._read()
+                for bell in bells:
+                    bell.cancel()
+        except ExceptionGroup as failed:
+            known, unknown = failed.split(ConsulError)
+            raise (unknown or known or failed).exceptions[0] from failed
+
+    # --- when ---
+
+    async def _bell(self, which: int) -> None:
+        """One blocking query after the other. After a change it waits for the read that takes the change in."""
+        nothing = ("filter", 'ID == ""' if which == 0 else 'CheckID == ""')
+        while True:
+            await self._armed[which].wait()
+            index = self._indexes[which]
+            answer = await self._watched.servers.block(self._paths[which], [("index", index), ("wait", WAIT), nothing])
+            if max(answer.index, 1) == index:
+                continue
+            self._armed[which].clear()
+            if time.monotonic() > self._echo_until:
+                self._hurry.set()
+            self._rung.set()
+
+    async def _pause(self) -> None:
+        """Until the node is to be read again: soon after a change, later after one of our own."""
+        await self._rung.wait()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(OWN):
+                await self._hurry.wait()
+        await asyncio.sleep(self._read_at + self._spacing - time.monotonic())
+        self._rung.clear()
+        self._hurry.clear()
+
+    # --- what ---
+
+    async def _read(self) -> None:
+        """Read the node completely. What is acknowledged meanwhile is known better than by this read."""
+        book, servers = self.book, self._watched.servers
+        began, at = self._watched.actual.begin(), time.monotonic()
+        services = _whole(self._paths[0], await servers.get(self._paths[0]))
+        checks = _whole(self._paths[1], await servers.get(self._paths[1]))
+        row, service_rows = catalog_wire.decode_services(services)
+        self._refuse_foreign(row)
+        check_rows = catalog_wire.decode_checks(checks)
+        self._read_at = time.monotonic()
+        changed = book.take(row, service_rows, check_rows, services.index, began, self._read_at)
+        self._spacing = min(max(SPACING, 5 * (self._read_at - at)), SLOWEST)
+        self._indexes = [max(services.index, 1), max(checks.index, 1)]
+        for armed in self._armed:
+            armed.set()
+        self._found_sound()
+        self._watched.on_read(changed)
+
+    def _refuse_foreign(self, row: NodeRow | None) -> None:
+        """A node that somebody else made under this name is theirs: nothing is written there."""
+        if row is None or is_ours(row.Meta, self._watched.cluster, self._watched.connection):
+            return
+        message = (
+            f"Consul has a node {row.Node} that this connection did not make; another cluster or connection of such a "
+            "name? Rename one, or remove that node. Nothing is written there"
+        )
+        raise Misdirected(Reason("NodeNameTaken", message))
+
+    def _found_sound(self) -> None:
+        self.reason = None
+        if not self.sound:
+            self.sound = True
+            self._watched.on_state()
+
+    def _lost(self, reason: Reason) -> None:
+        was, before = self.sound, self.reason
+        self.sound, self.reason = False, reason
+        self.book.interrupted()
+        if was or before is None or before.code != reason.code:
+            self._watched.on_state()
+
+
+def _path(path: str, node: str) -> str:
+    return f"{path}/{quote(node, safe='')}"
+
+
+def _whole(path: str, answer: Answer) -> Answer:
+    """Nothing may be concluded from what a filtered list lacks."""
+    if answer.filtered:
+        message = (
+            f'{path} was answered in part: ACLs hid the rest. Give the token\'s policy `read` on service_prefix "" '
+            "and `write` on the node_prefix of this connection's nodes"
+        )
+        raise Denied(Reason("ReadIncomplete", message))
+    return answer

@@ -1,0 +1,274 @@
+"""Translates between our values and the JSON of Consul's catalog and transactions; pure, no I/O.
+
+A transaction drops silently what it doesn't know. Of what we write that concerns nothing but checks' thresholds, which
+consul-esm has for all checks alike; and it sends no bodies. Such checks are refused: a probe that isn't run as it was
+asked for tells nothing. (Redirects are followed by consul-esm, whatever a definition says.)
+An empty ID never leaves here, since Consul would take its deletion for that of the whole node.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import msgspec
+
+from consul_registrar.consul import wire
+from consul_registrar.consul.answers import Answer
+from consul_registrar.consul.errors import Invalid, Misdirected
+from consul_registrar.consul.virtual import ADDRESS
+from consul_registrar.model import Check, Health, HttpProbe, Instance, Readiness, Reason, TcpProbe
+
+_OUTPUT = {
+    Health.PASSING: "Kubernetes reports it ready.",
+    Health.WARNING: "Kubernetes reports it ready with a warning.",
+    Health.CRITICAL: "Kubernetes reports it not ready, or it is being terminated.",
+}
+_NOT_PROBED = "consul-esm has not run this check yet."
+_DEFINED = frozenset(
+    {
+        "HTTP",
+        "Method",
+        "Header",
+        "TLSServerName",
+        "TLSSkipVerify",
+        "TCP",
+        "Interval",
+        "Timeout",
+        "DeregisterCriticalServiceAfter",
+    }
+)
+_WEIGHTS = {"Passing": 1, "Warning": 1}
+
+_encode = msgspec.json.Encoder().encode
+
+# --- what we write --------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Op:
+    """One operation of a transaction, in Consul's JSON. `answered`: its row is among the results, with its index."""
+
+    body: bytes
+    answered: bool = True
+
+
+def node_op(node: str, meta: Mapping[str, str], datacenter: str, index: int) -> Op:
+    """Create a node (`index` 0), or rewrite the one that was read at `index`; never one that another made or wrote."""
+    row = {"Node": _named(node), "Address": ADDRESS, "Meta": meta, "ModifyIndex": index}
+    if datacenter:
+        row["Datacenter"] = datacenter  # the `dc` of the request doesn't reach it
+    return Op(_encode({"Node": {"Verb": "cas", "Node": row}}))
+
+
+def node_delete(node: str, index: int) -> Op:
+    """Remove a node that stands as it was read at `index`."""
+    row = {"Node": _named(node), "ModifyIndex": index}
+    return Op(_encode({"Node": {"Verb": "delete-cas", "Node": row}}), answered=False)
+
+
+def service_op(instance: Instance, index: int) -> Op:
+    """Write a service that stands as it was read at `index`; 0: that doesn't stand yet."""
+    row = {
+        "ID": _named(instance.id),
+        "Service": _named(instance.service),
+        "Address": instance.address,
+        "Port": instance.port,
+        "Tags": instance.tags,
+        "Meta": dict(instance.meta),
+        "Weights": _WEIGHTS,
+        "EnableTagOverride": instance.tag_override,
+        "ModifyIndex": index,
+    }
+    return Op(_encode({"Service": {"Verb": "cas", "Node": instance.node, "Service": row}}))
+
+
+def service_delete(instance: Instance, index: int | None) -> Op:
+    """Remove a service and its checks; with an `index` only if it stands as it was read there."""
+    row: dict[str, object] = {"ID": _named(instance.id), "Service": _named(instance.service)}
+    verb = "delete" if index is None else "delete-cas"
+    if index is not None:
+        row["ModifyIndex"] = index
+    op = {"Service": {"Verb": verb, "Node": _named(instance.node), "Service": row}}
+    return Op(_encode(op), answered=False)
+
+
+def check_op(instance: Instance, check: Check, status: Health, index: int) -> Op:
+    """Write a check that stands as it was read at `index`; 0: that doesn't stand yet."""
+    row = {
+        "Node": _named(instance.node),
+        "CheckID": _named(check.id),
+        "Name": check.name,
+        "Status": status.value,
+        "Notes": check.notes,
+        "Output": _OUTPUT[status] if isinstance(check.probe, Readiness) else _NOT_PROBED,
+        "ServiceID": _named(instance.id),
+        "ServiceName": instance.service,
+        "Definition": definition(check),
+        "ModifyIndex": index,
+    }
+    return Op(_encode({"Check": {"Verb": "cas", "Check": row}}))
+
+
+def check_delete(instance: Instance, check_id: str, index: int) -> Op:
+    """Remove a check that stands as it was read at `index`."""
+    row = {
+        "Node": _named(instance.node),
+        "CheckID": _named(check_id),
+        "ServiceID": instance.id,
+        "ServiceName": instance.service,
+        "ModifyIndex": index,
+    }
+    return Op(_encode({"Check": {"Verb": "delete-cas", "Check": row}}), answered=False)
+
+
+def definition(check: Check) -> dict[str, object]:
+    """What consul-esm is to run, {} for what the operator itself says. Raises `Invalid` for what it can't run."""
+    if check.probe is None or isinstance(check.probe, Readiness):
+        return {}
+    _refuse_unsupported(check, check.probe)
+    return {name: value for name, value in wire.definition(check).items() if name in _DEFINED}
+
+
+def _refuse_unsupported(check: Check, probe: TcpProbe | HttpProbe) -> None:
+    timing = probe.timing
+    if timing.success_before_passing or timing.failures_before_warning or timing.failures_before_critical:
+        raise _unsupported(check, "thresholds: consul-esm has them for all checks alike, in its configuration")
+    if isinstance(probe, HttpProbe) and probe.body:
+        raise _unsupported(check, "a body: consul-esm sends none")
+
+
+def _unsupported(check: Check, what: str) -> Invalid:
+    return Invalid(Reason("CheckNotSupported", f"check {check.name!r} can't have {what}"))
+
+
+def _named(name: str) -> str:
+    if not name:
+        raise Invalid(Reason("InvalidRequest", "an empty ID or name is never sent to Consul: it could mean a node"))
+    return name
+
+
+# --- what we read ---------------------------------------------------------------------------------------------------
+
+
+class ServiceWeights(msgspec.Struct, frozen=True):
+    Passing: int = 1
+    Warning: int = 1
+
+
+class ServiceRow(wire.ServiceRow, frozen=True):
+    """A service, with what tells whether somebody has touched it."""
+
+    CreateIndex: int = 0
+    ModifyIndex: int = 0
+    Kind: str = ""
+    Weights: ServiceWeights = ServiceWeights()
+    TaggedAddresses: dict[str, msgspec.Raw] | None = None
+
+    @property
+    def plain(self) -> bool:
+        """Whether it has nothing that we never write."""
+        return not self.Kind and not self.TaggedAddresses and (self.Weights.Passing, self.Weights.Warning) == (1, 1)
+
+
+class CheckRow(wire.CheckRow, frozen=True):
+    """A check, with its definition: the catalog returns it, other than agents do."""
+
+    ModifyIndex: int = 0
+    Definition: msgspec.Raw = msgspec.Raw(b"{}")
+
+    @property
+    def digest(self) -> int:
+        """What changes when anything but status and output is edited; comparable within this process alone."""
+        return hash((self.Name, self.Notes, bytes(self.Definition)))
+
+
+class NodeRow(msgspec.Struct, frozen=True):
+    """A node of the catalog."""
+
+    Node: str
+    Datacenter: str = ""
+    Meta: dict[str, str] | None = None
+    ModifyIndex: int = 0
+
+
+class _NodeServices(msgspec.Struct, frozen=True):
+    Node: NodeRow | None = None
+    Services: list[ServiceRow] | None = None
+
+
+class _Placed(msgspec.Struct, frozen=True):
+    Node: str
+    NodeMeta: dict[str, str] | None = None
+
+
+class Result(msgspec.Struct, frozen=True):
+    """What a transaction wrote: one of the three."""
+
+    Node: NodeRow | None = None
+    Service: ServiceRow | None = None
+    Check: CheckRow | None = None
+
+
+class Fault(msgspec.Struct, frozen=True):
+    """Why a transaction was refused, and on account of which operation."""
+
+    OpIndex: int = 0
+    What: str = ""
+
+
+class Verdict(msgspec.Struct, frozen=True):
+    """The answer to a transaction: either all of it was applied (`Errors` is empty) or nothing."""
+
+    Results: list[Result] | None = None
+    Errors: list[Fault] | None = None
+
+
+_node_services = msgspec.json.Decoder(_NodeServices)
+_checks = msgspec.json.Decoder(list[CheckRow] | None)
+_verdict = msgspec.json.Decoder(Verdict)
+_placed = msgspec.json.Decoder(list[_Placed] | None)
+_names = msgspec.json.Decoder(dict[str, msgspec.Raw] | None)
+
+
+def _unreadable(what: str, error: Exception) -> Misdirected:
+    return Misdirected(Reason("NotConsul", f"{what} was answered with something else than Consul's JSON: {error}"))
+
+
+def decode_services(answer: Answer) -> tuple[NodeRow | None, Sequence[ServiceRow]]:
+    """`/v1/catalog/node-services/<node>`. Raises `Misdirected` where that isn't Consul's answer; so do the others."""
+    try:
+        read = _node_services.decode(answer.body)
+    except msgspec.DecodeError as error:
+        raise _unreadable("/v1/catalog/node-services", error) from error
+    return read.Node, read.Services or ()
+
+
+def decode_checks(answer: Answer) -> Sequence[CheckRow]:
+    """`/v1/health/node/<node>`."""
+    try:
+        return _checks.decode(answer.body) or ()
+    except msgspec.DecodeError as error:
+        raise _unreadable("/v1/health/node", error) from error
+
+
+def decode_verdict(answer: Answer) -> Verdict:
+    """`/v1/txn`, applied or refused."""
+    try:
+        return _verdict.decode(answer.body)
+    except msgspec.DecodeError as error:
+        raise _unreadable("/v1/txn", error) from error
+
+
+def decode_places(answer: Answer) -> Sequence[tuple[str, Mapping[str, str]]]:
+    """`/v1/catalog/service/<name>`: the nodes with their meta."""
+    try:
+        return [(row.Node, row.NodeMeta or {}) for row in _placed.decode(answer.body) or ()]
+    except msgspec.DecodeError as error:
+        raise _unreadable("/v1/catalog/service", error) from error
+
+
+def decode_names(answer: Answer) -> Sequence[str]:
+    """`/v1/catalog/services`: the names."""
+    try:
+        return list(_names.decode(answer.body) or {})
+    except msgspec.DecodeError as error:
+        raise _unreadable("/v1/catalog/services", error) from error

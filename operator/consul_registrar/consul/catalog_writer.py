@@ -1,0 +1,202 @@
+"""Decides how changes reach the catalog: which requests are sent, what is sent again, what each change is answered.
+
+    send ──applied──> noted in the books
+      ├──operations refused──> their changes are answered; the rest is sent again without them
+      ├──too large, or not understood──> in halves, until the one that it is about stands alone
+      └──not sent, or nobody knows──> all are answered so; their nodes are read afresh
+
+What a change is made of, and which change a refusal is about, is decided in `catalog_batch.py`. Every write but the
+removal of what is gone for good says which version it replaces: a process that wakes late, or writes on an old read,
+changes nothing.
+"""
+
+import logging
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
+
+from consul_registrar.consul import catalog_batch as batch
+from consul_registrar.consul.catalog_batch import Composed, Unit
+from consul_registrar.consul.catalog_servers import Servers
+from consul_registrar.consul.catalog_watch import NodeWatch
+from consul_registrar.consul.catalog_wire import Fault, Op, Result, decode_verdict, node_delete, node_op
+from consul_registrar.consul.errors import ConsulError, Invalid, NotSent, OutcomeUnknown, Stale
+from consul_registrar.consul.virtual import node_meta
+from consul_registrar.model import Change, Deregister, DropCheck, Feed, Reason, Register
+
+log = logging.getLogger(__name__)
+
+ROUNDS = 8
+"""How often what is left of a request is sent again; each time something else in it was refused."""
+
+Outcomes = dict[int, ConsulError | None]
+
+
+class CatalogWriter:
+    """Writes changes of one connection."""
+
+    def __init__(
+        self,
+        whose: tuple[str, str],
+        datacenter: str,
+        servers: Servers,
+        watches: Mapping[str, NodeWatch],
+        may_write: Callable[[], bool],
+    ) -> None:
+        self._whose = whose
+        self._datacenter = datacenter
+        self._servers = servers
+        self._watches = watches
+        self._may_write = may_write
+
+    async def apply(self, changes: Sequence[Change]) -> list[ConsulError | None]:
+        """Write; outcomes in the order of the changes. Those of one instance are sent one after the other."""
+        outcomes: Outcomes = {}
+        for wave in batch.waves(changes):
+            for request in batch.pack(self._units(wave, outcomes)):
+                await self._commit(request, outcomes)
+        await self._tidy(changes)
+        return [outcomes[at] for at in range(len(changes))]
+
+    def _units(self, wave: Sequence[tuple[int, Change]], outcomes: Outcomes) -> Iterator[Unit]:
+        """Changes as operations; made when they are packed, all before the first is sent."""
+        for at, change in wave:
+            watch = self._watches.get(change.node)
+            if watch is None:
+                outcomes[at] = NotSent(Reason("NodeUnknown", f"{change.node} is no node of this connection"))
+                continue
+            if not watch.sound:
+                outcomes[at] = NotSent(watch.reason or Reason("AgentConnecting", f"{change.node} is being read"))
+                continue
+            try:
+                yield Unit(at, change, batch.operations(change, watch.book))
+            except ConsulError as error:
+                outcomes[at] = error
+
+    async def _commit(self, units: Sequence[Unit], outcomes: Outcomes) -> None:
+        """Send until each of them has an outcome."""
+        for _ in range(ROUNDS):
+            if not units:
+                return
+            if not self._may_write():
+                self._answer(
+                    units, NotSent(Reason("NotLeading", "this process doesn't lead, so it writes nothing")), outcomes
+                )
+                return
+            try:
+                units = await self._send(units, outcomes)
+            except Invalid as error:
+                await self._halve(units, error, outcomes)
+                return
+            except ConsulError as error:
+                self._answer(units, error, outcomes)
+                return
+        self._answer(units, NotSent(Reason("RefusedRepeatedly", "something else was refused each time")), outcomes)
+
+    async def _send(self, units: Sequence[Unit], outcomes: Outcomes) -> Sequence[Unit]:
+        """One transaction; returns what is to be sent again. Raises where it says nothing of single operations."""
+        request = batch.compose(units, self._needs(units))
+        verdict = decode_verdict(await self._servers.transact(request.body))
+        if not verdict.Errors:
+            self._note(request, verdict.Results or ())
+            outcomes.update({unit.at: None for unit in units})
+            return ()
+        refused = batch.blame(request, verdict.Errors)
+        if not refused:
+            raise NotSent(Reason("TransactionRefused", f"Consul refused a transaction: {verdict.Errors[0].What}"))
+        return self._sift(units, refused, outcomes)
+
+    def _sift(self, units: Sequence[Unit], refused: Mapping[int, Fault], outcomes: Outcomes) -> list[Unit]:
+        """What is left of a refused request: what is not to blame, and what the making of its node will mend."""
+        left = []
+        for unit in units:
+            fault = refused.get(unit.at)
+            if fault is None:
+                left.append(unit)
+            elif self._mends(unit, fault):
+                left.append(replace(unit, ops=batch.operations(unit.change, self._watches[unit.change.node].book)))
+            else:
+                self._answer([unit], batch.error_of(unit, fault), outcomes)
+        return left
+
+    def _mends(self, unit: Unit, fault: Fault) -> bool:
+        """A node that was removed behind our back is made again, once: then the book says that it isn't there."""
+        book = self._watches[unit.change.node].book
+        if batch.MISSING_NODE not in fault.What.lower() or not isinstance(unit.change, Register):
+            return False
+        book.vanished()
+        return True
+
+    async def _halve(self, units: Sequence[Unit], error: Invalid, outcomes: Outcomes) -> None:
+        """A request that is refused as a whole, on account of one of them perhaps."""
+        if len(units) == 1:
+            self._answer(units, error, outcomes)
+            return
+        middle = len(units) // 2
+        await self._commit(units[:middle], outcomes)
+        await self._commit(units[middle:], outcomes)
+
+    def _answer(self, units: Sequence[Unit], error: ConsulError, outcomes: Outcomes) -> None:
+        """The same for all of them; what is known of their nodes may be wrong."""
+        for unit in units:
+            outcomes[unit.at] = error
+            if isinstance(error, OutcomeUnknown | Stale):
+                self._watches[unit.change.node].wake()
+
+    # --- what nodes need ---
+
+    def _needs(self, units: Sequence[Unit]) -> dict[str, Op]:
+        """An operation for each node that doesn't exist, or doesn't ask for probes that it gets now."""
+        needs = {}
+        for node in {unit.change.node for unit in units}:
+            book = self._watches[node].book
+            probed = book.probed or any(unit.probed for unit in units if unit.change.node == node)
+            if book.row is None and any(isinstance(u.change, Register) for u in units if u.change.node == node):
+                needs[node] = node_op(node, node_meta(*self._whose, probed=probed), self._datacenter, 0)
+            elif book.row is not None and probed and not book.probed:
+                meta = node_meta(*self._whose, probed=True)
+                needs[node] = node_op(node, meta, self._datacenter, book.row.ModifyIndex)
+        return needs
+
+    async def _tidy(self, changes: Sequence[Change]) -> None:
+        """Remove nodes that are none of the current ones once nothing stands on them. What fails is left standing."""
+        for node in {change.node for change in changes if isinstance(change, Deregister)}:
+            watch = self._watches.get(node)
+            if watch is None or not watch.passing or not watch.book.bare or watch.book.row is None:
+                continue
+            try:
+                await self._servers.transact(b"[" + node_delete(node, watch.book.row.ModifyIndex).body + b"]")
+            except ConsulError as error:
+                log.warning("the empty Consul node %s could not be removed: %s", node, error.reason.message)
+            watch.wake()
+
+    # --- what was acknowledged ---
+
+    def _note(self, request: Composed, results: Sequence[Result]) -> None:
+        """Consul lists what it wrote in the order of the operations; removals are not listed."""
+        rows: dict[Unit | str, list[Result]] = {of: [] for of in request.of}
+        answered = [of for op, of in zip(request.ops, request.of, strict=True) if op.answered]
+        if len(answered) != len(results):
+            message = f"{len(answered)} things were written, and Consul tells of {len(results)}: they are read back"
+            raise OutcomeUnknown(Reason("OutcomeUnknown", message))
+        for of, result in zip(answered, results, strict=True):
+            rows[of].append(result)
+        for of, written in rows.items():
+            if isinstance(of, Unit):
+                self._note_change(of.change, written)
+            elif written[0].Node is not None:
+                self._watches[of].book.created(written[0].Node)
+
+    def _note_change(self, change: Change, written: Sequence[Result]) -> None:
+        watch = self._watches[change.node]
+        watch.wrote()
+        services = [result.Service for result in written if result.Service is not None]
+        checks = [result.Check for result in written if result.Check is not None]
+        match change:
+            case Register():
+                watch.book.registered(services[0], checks)
+            case Feed():
+                watch.book.fed(change.id, checks[0])
+            case DropCheck(check_id=check_id):
+                watch.book.dropped(change.id, check_id)
+            case Deregister():
+                watch.book.removed(change.id)
