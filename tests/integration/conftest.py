@@ -35,6 +35,8 @@ def operator(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iter
     one.start()
     yield one
     one.kill()
+    assert "Traceback" not in one.log
+    assert "InternalError" not in one.log
 
 
 @pytest.fixture
@@ -69,4 +71,4 @@ def one_agent(cluster: Cluster) -> Iterator[str]:
     assert manifest != text
     cluster.kubectl("apply", "-f", "-", stdin=manifest)
     yield node
-    cluster.kubectl("delete", "cconn", "one-agent", "--wait=false")
+    cluster.kubectl("delete", "cconn", "one-agent", "--ignore-not-found", "--timeout=60s")

@@ -2,13 +2,14 @@
 
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from operator_world import World, deployment, eventually, registration
 
 from devcluster import Cluster
+from devcluster.process import Process
 
 
 @pytest.fixture
@@ -33,11 +34,16 @@ def agents_ready(cluster: Cluster) -> int:
     return found["status"]["agentsReady"]
 
 
-def test_while_consul_is_gone_status_says_so_and_afterwards_all_is_right_again(mortal: Cluster, world: World) -> None:
+@pytest.mark.parametrize("stop", [Process.kill, Process.stop], ids=["failed", "left"])
+def test_while_consul_is_gone_status_says_so_and_afterwards_all_is_right_again(
+    mortal: Cluster, world: World, stop: Callable[[Process], None]
+) -> None:
+    """An agent that is killed fails; one that is asked to stop takes all that it holds out of the catalog."""
     world.apply(registration("outage"), deployment("outage", 3))
     before = world.passing("outage", 3)
     world.says("outage", "Registered")
-    kill_agents(mortal)
+    for agent in mortal.consul.agents.values():
+        stop(agent.process)
 
     def told() -> None:
         condition = world.condition("outage")

@@ -3,9 +3,11 @@
 import json
 import time
 
-from operator_world import EXAMPLES, World, always, connection, deployment, eventually, pod, registration
+from operator_world import World, always, connection, deployment, eventually, pod, registration
 
 from devcluster import Cluster
+
+ABOUT = "involvedObject.kind=ConsulConnection,involvedObject.name=one-agent"
 
 
 def problems(world: World, name: str) -> dict[str, tuple[str, str]]:
@@ -135,7 +137,7 @@ def test_a_connection_in_use_stays_until_the_last_registration_goes(world: World
     world.kubectl("delete", "sreg", "user", "--timeout=60s")
     assert world.health("user") == {}
     eventually(lambda: world.kubectl("get", "cconn", "one-agent", "--ignore-not-found") == "")
-    world.kubectl("apply", "-f", str(EXAMPLES / "01-connection-one-agent.yaml"))  # its fixture removes it
+    assert "ConnectionNotFound" not in world.cluster.kubectl("get", "events", "-A", f"--field-selector={ABOUT}")
 
 
 def test_what_others_have_in_consul_is_never_touched(world: World) -> None:
