@@ -62,7 +62,7 @@ async def test_a_key_that_waits_is_not_added_twice() -> None:
     queue, work = Queue[str](), Work()
     for _ in range(3):
         queue.add("a")
-    assert (len(queue), queue.adds) == (1, 3)
+    assert (len(queue), queue.numbers()) == (1, (1, 3, 0))
     async with at_work(queue, work):
         await settle()
     assert work.keys == ["a"]
@@ -153,7 +153,7 @@ async def test_the_backoff_of_a_key_grows_and_is_forgotten() -> None:
     assert queue.retry("b") == 0.05
     queue.forget("a")
     assert queue.retry("a") == 0.05
-    assert queue.retries == 6
+    assert queue.numbers() == (0, 0, 6)
 
 
 @instantly
