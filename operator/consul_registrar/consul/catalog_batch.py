@@ -9,6 +9,7 @@ bring up another.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 
 from consul_registrar.consul.catalog_book import CatalogBook
@@ -124,21 +125,22 @@ def waves(changes: Sequence[Change]) -> list[list[tuple[int, Change]]]:
     return rounds
 
 
-def pack(units: Iterable[Unit]) -> list[list[Unit]]:
-    """Units in requests, in order. For each node of a request there is room for an operation that makes it."""
+def pack(units: Iterable[Unit], lacking: AbstractSet[str]) -> list[list[Unit]]:
+    """Units in requests, in order, with room for an operation that makes each node of those that are `lacking`."""
     requests: list[list[Unit]] = []
     count = size = 0
-    nodes: set[str] = set()
+    made: set[str] = set()
     for unit in units:
-        needed = len(unit.ops) + (unit.change.node not in nodes)
-        if not requests or count + needed > MOST_OPS or size + unit.size > MOST_BYTES:
+        makes = unit.change.node in lacking - made
+        if not requests or count + len(unit.ops) + makes > MOST_OPS or size + unit.size > MOST_BYTES:
             requests.append([])
             count = size = 0
-            nodes = set()
+            made = set()
+            makes = unit.change.node in lacking
         requests[-1].append(unit)
-        count += len(unit.ops) + (unit.change.node not in nodes)
+        count += len(unit.ops) + makes
         size += unit.size
-        nodes.add(unit.change.node)
+        made.add(unit.change.node)
     return requests
 
 

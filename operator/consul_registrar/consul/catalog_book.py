@@ -57,6 +57,7 @@ class CatalogBook:
         self._actual = actual
         self._reaped = reaped
         self._row: NodeRow | None = None
+        self._row_written = 0
         self._entries: dict[str, Entry] = {}
         self._strange: dict[str, int] = {}
         self._critical_since: dict[str, float] = {}
@@ -113,7 +114,9 @@ class CatalogBook:
     ) -> frozenset[Key]:  # fmt: skip
         """Take in a complete read of the node, at `index`; returns the keys whose state changed."""
         self._same_log = index >= self._index  # in another log, the same index names another version
-        self._index, self._row = index, row
+        self._index = index
+        if began > self._row_written:
+            self._row = row
         by_service: dict[str, list[CheckRow]] = {}
         for check in checks:
             by_service.setdefault(check.ServiceID, []).append(check)
@@ -150,8 +153,8 @@ class CatalogBook:
     # --- what is acknowledged ---
 
     def created(self, row: NodeRow) -> None:
-        """The node stands as we wrote it."""
-        self._row = row
+        """The node stands as we wrote it; reads that began before don't know."""
+        self._row, self._row_written = row, self._actual.begin()
 
     def vanished(self) -> None:
         """The node is not there, nor anything on it; the next read tells whom that concerns."""

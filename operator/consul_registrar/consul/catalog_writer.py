@@ -52,13 +52,14 @@ class CatalogWriter:
         """Write; outcomes in the order of the changes. Those of one instance are sent one after the other."""
         outcomes: Outcomes = {}
         for wave in batch.waves(changes):
-            for request in batch.pack(self._units(wave, outcomes)):
+            units = list(self._units(wave, outcomes))
+            for request in batch.pack(units, self._needs(units).keys()):
                 await self._commit(request, outcomes)
         await self._tidy(changes)
         return [outcomes[at] for at in range(len(changes))]
 
     def _units(self, wave: Sequence[tuple[int, Change]], outcomes: Outcomes) -> Iterator[Unit]:
-        """Changes as operations; made when they are packed, all before the first is sent."""
+        """Changes as operations; what can't be written is answered here."""
         for at, change in wave:
             watch = self._watches.get(change.node)
             if watch is None:

@@ -1,0 +1,410 @@
+"""What the catalog registry writes, against a real Consul."""
+
+import asyncio
+import json
+import secrets
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from aiohttp import web as http
+from catalog_world import NODES, Catalog, Running, recorded, running, to, transactions
+from consul_world import CLUSTER, deregister, meta, readiness, register, tcp
+
+from consul_registrar.consul import Denied, Invalid, NotSent, OutcomeUnknown, Stale
+from consul_registrar.consul.transport import Access
+from consul_registrar.consul.virtual import node_names
+from consul_registrar.model import Cause, Deregister, DropCheck, Feed, Health, HttpProbe, Register, Timing
+from devcluster.consul import Consul
+
+
+@pytest.fixture
+def catalog(consul: Consul) -> Iterator[Catalog]:
+    made = Catalog(consul)
+    made.wipe()
+    yield made
+    made.wipe()
+
+
+@pytest.fixture
+async def registry(catalog: Catalog) -> AsyncIterator[Running]:
+    async with running(to(catalog.consul.http_addr)) as made:
+        await made.is_ready()
+        yield made
+
+
+async def test_an_instance_is_registered_fed_and_removed(registry, catalog):
+    one = registry.web("u1")
+    await registry.write(register(one))
+    row = catalog.service(one)
+    assert row is not None
+    assert (row["Service"], row["Address"], row["Port"]) == ("web", one.address, one.port)
+    assert (sorted(row["Tags"]), row["Meta"], row["Weights"]) == (
+        ["blue", "v1"],
+        dict(one.meta),
+        {"Passing": 1, "Warning": 1},
+    )
+    assert catalog.status(one) == "passing"
+    await registry.write(Feed(one, readiness(one.id, Health.CRITICAL)))
+    (check,) = catalog.checks(one).values()
+    assert check["Status"] == "critical"
+    assert "not ready" in check["Output"]
+    assert check["ServiceName"] == "web"
+    await registry.write(deregister(one))
+    assert catalog.service(one) is None
+    assert catalog.checks(one) == {}
+
+
+async def test_what_was_written_reads_back_as_what_was_wanted(registry, catalog):
+    one = registry.web("u1")
+    await registry.write(register(one))
+    assert registry.planned(one) == ()
+    async with running(to(catalog.consul.http_addr)) as other:
+        await other.is_ready()
+        assert other.planned(one) == ()
+        assert other.actual("u1") == registry.actual("u1")
+
+
+async def test_virtual_nodes_say_whose_they_are(registry, catalog):
+    one = registry.web("u1")
+    await registry.write(register(one))
+    node = catalog.node(one.node)
+    assert node is not None
+    assert node["ID"] == ""
+    assert node["Meta"] == {
+        "external-source": "kubernetes",
+        "managed-by": "consul-registrar",
+        "k8s-cluster": CLUSTER,
+        "k8s-connection": "default",
+    }
+    assert [row["CheckID"] for row in catalog.checks(one).values()] == [f"{one.id}:readiness"]
+
+
+async def test_a_node_whose_checks_are_to_be_probed_says_so(registry, catalog):
+    plain = registry.web("u1")
+    await registry.write(register(plain))
+    probed = replace(plain, checks=(*plain.checks, tcp(plain.id)))
+    await registry.write(Register(probed, (tcp(plain.id),), Cause.EDITED))
+    node = catalog.node(plain.node)
+    assert node is not None
+    assert (node["Meta"]["external-node"], node["Meta"]["external-probe"]) == ("true", "false")
+    definition = catalog.checks(plain)[f"{plain.id}:port:tcp"]["Definition"]
+    assert definition == {"TCP": "127.0.0.1:9", "Interval": "1s", "Timeout": "500ms"}
+    assert await registry.looks("EsmMissing")
+    assert registry.registry.esm_missing
+
+
+async def test_an_http_check_is_written_as_consul_esm_reads_it(registry, catalog):
+    one = registry.web("u1")
+    timing = Timing(10_000, 2_000, 90_000)
+    probe = HttpProbe("https://10.0.0.1:8443/health", "HEAD", (("A", "1"),), "", "name", True, timing)
+    check = replace(tcp(one.id), id=f"{one.id}:health:http", probe=probe, status=Health.WARNING)
+    await registry.write(register(replace(one, checks=(check,))))
+    (row,) = catalog.checks(one).values()
+    assert row["Status"] == "warning"
+    assert row["Definition"] == {
+        "HTTP": "https://10.0.0.1:8443/health",
+        "Method": "HEAD",
+        "Header": {"A": ["1"]},
+        "TLSServerName": "name",
+        "TLSSkipVerify": True,
+        "Interval": "10s",
+        "Timeout": "2s",
+        "DeregisterCriticalServiceAfter": "1m30s",
+    }
+
+
+async def test_a_probe_that_nobody_can_run_is_refused(registry, catalog):
+    one = registry.web("u1")
+    check = tcp(one.id, failures_before_critical=3)
+    (error,) = await registry.registry.apply("", [register(replace(one, checks=(check,)))])
+    assert isinstance(error, Invalid)
+    assert error.reason.code == "CheckNotSupported"
+    assert catalog.service(one) is None
+
+
+async def test_what_consul_esm_found_is_never_rewritten(registry, catalog):
+    one = registry.web("u1")
+    probed = replace(one, checks=(tcp(one.id),))
+    await registry.write(register(probed))
+    (row,) = catalog.checks(one).values()
+    found = {name: value for name, value in row.items() if name not in {"Interval", "Timeout", "ExposedPort"}}
+    catalog.transact({"Check": {"Verb": "cas", "Check": found | {"Status": "passing", "Output": "connected"}}})
+    await registry.told("u1")
+    assert registry.planned(probed) == ()
+    await registry.write(Register(replace(probed, port=10), probed.checks, Cause.EDITED))
+    assert catalog.status(one) == "passing"
+
+
+async def test_a_check_is_dropped(registry, catalog):
+    one = registry.web("u1")
+    two = replace(one, checks=(*one.checks, tcp(one.id)))
+    await registry.write(register(two))
+    await registry.write(DropCheck(one, f"{one.id}:port:tcp"))
+    assert list(catalog.checks(one)) == [f"{one.id}:readiness"]
+    assert registry.planned(one) == ()
+
+
+async def test_five_hundred_instances_take_eight_transactions(catalog):
+    async with recorded(catalog.consul) as way, running(to(f"http://127.0.0.1:{way.port}")) as registry:
+        await registry.is_ready()
+        wanted = [registry.web(f"u{number}") for number in range(500)]
+        changes = [register(one) for one in wanted]
+        for at in range(0, 500, 64):
+            await registry.write(*changes[at : at + 64])
+        sent = transactions(way)
+        assert len(sent) <= 9  # eight batches; the first has operations that make nodes besides
+        assert all(len(each) <= 128 for each in sent)
+        assert sum(len(catalog.services(node)) for node in registry.registry._nodes) == 500
+        assert not any(registry.planned(one) for one in wanted)
+
+
+async def test_two_changes_of_one_instance_are_sent_in_order(registry, catalog):
+    one = registry.web("u1")
+    await registry.write(
+        register(one), Feed(one, readiness(one.id, Health.CRITICAL)), Feed(one, readiness(one.id, Health.WARNING))
+    )
+    assert catalog.status(one) == "warning"
+    await registry.write(deregister(one), register(one))
+    assert catalog.service(one) is not None
+
+
+async def test_a_poisoned_change_costs_only_itself(registry, catalog):
+    good = [registry.web(f"u{number}") for number in range(60)]
+    poisoned = [registry.web(f"bad{number}", meta=meta(f"bad{number}", **{"a b": "x"})) for number in range(3)]
+    nameless = registry.web("nameless", service="")
+    changes = [register(one) for one in [*good[:30], *poisoned, nameless, *good[30:]]]
+    outcomes = await registry.registry.apply("", changes)
+    assert [type(error) for error in outcomes[30:34]] == [Invalid] * 4
+    assert "Invalid Service Meta" in outcomes[30].reason.message
+    assert [error for error in outcomes if error is None] == [None] * 60
+    assert all(catalog.service(one) for one in good)
+    assert not any(catalog.service(one) for one in poisoned)
+
+
+async def test_refusals_of_several_phases_cost_only_those_they_are_about(registry, catalog):
+    stands, edited = registry.web("u1"), registry.web("u2")
+    await registry.write(register(stands), register(edited))
+    catalog.register(edited.node, _payload(edited, port=99))
+    changes = [
+        Register(replace(edited, port=10), (), Cause.EDITED),
+        register(registry.web("bad", meta=meta("bad", **{"a b": "x"}))),
+        register(registry.web("u3")),
+    ]
+    outcomes = await registry.registry.apply("", changes)
+    assert [type(error) for error in outcomes] in ([Stale, Invalid, type(None)], [type(None), Invalid, type(None)])
+    assert catalog.service(registry.web("u3")) is not None
+
+
+def _payload(instance: Any, **changes: Any) -> dict[str, Any]:
+    body = {
+        "ID": instance.id,
+        "Service": instance.service,
+        "Address": instance.address,
+        "Port": instance.port,
+        "Tags": list(instance.tags),
+        "Meta": dict(instance.meta),
+    }
+    return body | {name.capitalize(): value for name, value in changes.items()}
+
+
+async def test_a_removal_by_absence_is_refused_when_somebody_wrote_in_between(catalog):
+    edit = []
+
+    async def fault(request: Any) -> None:
+        """Somebody writes right before the transaction arrives."""
+        if request.path == "/v1/txn" and edit:
+            one = edit.pop()
+            await asyncio.to_thread(catalog.register, one.node, _payload(one, port=99))
+
+    async with recorded(catalog.consul, fault) as way, running(to(f"http://127.0.0.1:{way.port}")) as registry:
+        await registry.is_ready()
+        one = registry.web("u1")
+        await registry.write(register(one))
+        standing = registry.actual("u1")
+        assert standing is not None
+        edit.append(one)
+        (error,) = await registry.registry.apply("", [Deregister(standing, Cause.UNSELECTED)])
+        assert isinstance(error, Stale)
+        assert catalog.service(one) is not None
+        edit.append(replace(one, address="127.0.0.9"))
+        await registry.write(Deregister(standing, Cause.GONE))
+        assert catalog.service(one) is None
+
+
+async def test_a_stale_process_changes_nothing_that_another_wrote(catalog):
+    async with running(to(catalog.consul.http_addr)) as awake, running(to(catalog.consul.http_addr)) as late:
+        await awake.is_ready()
+        await late.is_ready()
+        one = awake.web("u1")
+        first, second = await asyncio.gather(
+            awake.registry.apply("", [register(one)]), late.registry.apply("", [register(replace(one, port=7))])
+        )
+        assert sorted(type(error).__name__ for error in (*first, *second)) == ["NoneType", "Stale"]
+        await awake.converges(one)
+        row = catalog.service(one)
+        assert row is not None
+        assert row["Port"] == one.port
+
+
+async def test_an_orphan_stays_and_is_nobodys(registry, catalog):
+    one = registry.web("u1")
+    await registry.write(register(one))
+    orphan = replace(one, meta=(("orphaned-from", "tests/default/shop/web"),), checks=())
+    await registry.write(Register(orphan, (), Cause.ORPHANED))
+    row = catalog.service(one)
+    assert row is not None
+    assert row["Meta"] == {"orphaned-from": "tests/default/shop/web"}
+    assert catalog.status(one) == "passing"
+    assert registry.actual("u1") is None
+
+
+async def test_foreign_services_are_invisible_and_untouched(registry, catalog):
+    one = registry.web("u1")
+    await registry.write(register(one))
+    theirs = {"CheckID": "theirs", "ServiceID": "theirs", "Name": "t", "Status": "passing"}
+    catalog.register(one.node, {"ID": "theirs", "Service": "theirs", "Port": 1}, Check=theirs)
+    catalog.register("elsewhere", {"ID": "vm", "Service": "web", "Port": 1})
+    before = catalog.services(one.node)["theirs"], catalog.services("elsewhere")
+    await registry.write(Feed(one, readiness(one.id, Health.CRITICAL)))
+    await registry.write(deregister(one))
+    assert (catalog.services(one.node)["theirs"], catalog.services("elsewhere")) == before
+    assert registry.registry.registrations() == set()
+
+
+async def test_an_empty_id_never_reaches_consul(registry, catalog):
+    one = registry.web("u1")
+    await registry.write(register(one))
+    outcomes = await registry.registry.apply(
+        "", [deregister(replace(one, id="")), DropCheck(one, ""), deregister(replace(one, service=""))]
+    )
+    assert [type(error) for error in outcomes] == [Invalid, Stale, Invalid]
+    assert catalog.service(one) is not None
+
+
+async def test_who_may_not_write_sends_nothing(catalog):
+    async with recorded(catalog.consul) as way:
+        settings = to(f"http://127.0.0.1:{way.port}")
+        async with running(settings, may_write=lambda: False) as registry:
+            await registry.is_ready()
+            (error,) = await registry.registry.apply("", [register(registry.web("u1"))])
+            assert isinstance(error, NotSent)
+            assert error.reason.code == "NotLeading"
+        assert transactions(way) == []
+
+
+async def test_an_answer_that_got_lost_is_read_back(catalog):
+    lose = [True]
+
+    async def fault(request: Any) -> http.Response | None:
+        if request.path == "/v1/txn" and lose:
+            lose.clear()
+            body = await request.read()
+            await asyncio.to_thread(catalog.ask, "PUT", "/v1/txn", json.loads(body))
+            return http.Response(status=500, text="rpc error making call: EOF")
+        return None
+
+    async with recorded(catalog.consul, fault) as way, running(to(f"http://127.0.0.1:{way.port}")) as registry:
+        await registry.is_ready()
+        one = registry.web("u1")
+        (error,) = await registry.registry.apply("", [register(one)])
+        assert isinstance(error, OutcomeUnknown)
+        await registry.told("u1")
+        assert registry.planned(one) == ()
+
+
+@pytest.mark.parametrize(
+    ("status", "text", "kind"),
+    [
+        (500, "No cluster leader", "NotSent"),
+        (500, "leadership lost while committing log", "OutcomeUnknown"),
+        (429, "rate limit exceeded, try again later or against a different server", "Throttled"),
+        (503, "this operation can only be performed by the leader, try again later", "Throttled"),
+        (403, "Permission denied", "Denied"),
+    ],
+)
+async def test_what_consul_answers_for_a_transaction_is_what_each_change_is_told(catalog, status, text, kind):
+    async def fault(request: Any) -> http.Response | None:
+        return http.Response(status=status, text=text) if request.path == "/v1/txn" else None
+
+    async with recorded(catalog.consul, fault) as way, running(to(f"http://127.0.0.1:{way.port}")) as registry:
+        await registry.is_ready()
+        outcomes = await registry.registry.apply("", [register(registry.web(f"u{n}")) for n in range(3)])
+        assert [type(error).__name__ for error in outcomes] == [kind] * 3
+
+
+async def test_a_request_that_is_too_large_is_sent_in_halves(catalog):
+    async def fault(request: Any) -> http.Response | None:
+        if request.path == "/v1/txn" and (await request.text()).count('"Service":{"Verb"') > 2:
+            return http.Response(status=413, text="Request body too large")
+        return None
+
+    async with recorded(catalog.consul, fault) as way, running(to(f"http://127.0.0.1:{way.port}")) as registry:
+        await registry.is_ready()
+        wanted = [registry.web(f"u{n}") for n in range(10)]
+        await registry.write(*map(register, wanted))
+        assert all(catalog.service(one) for one in wanted)
+
+
+async def test_the_next_address_is_used_when_the_first_is_dead(catalog):
+    settings = to(catalog.consul.http_addr)
+    settings = replace(settings, addresses=(("127.0.0.1", 9, "http"), *settings.addresses))
+    async with running(settings) as registry:
+        await registry.is_ready()
+        one = registry.web("u1")
+        await registry.write(register(one))
+        assert catalog.service(one) is not None
+
+
+async def test_a_token_without_rights_for_one_service_costs_only_that_one(guarded_consul):
+    catalog = Catalog(guarded_consul)
+    names = node_names(CLUSTER, "default", NODES)
+    rules = """
+        node_prefix "tests-default-" { policy = "write" }
+        service_prefix "" { policy = "read" }
+        service "web" { policy = "write" }
+    """
+    async with running(to(guarded_consul.http_addr, access=_access(catalog, rules))) as registry:
+        await registry.is_ready()
+        outcomes = await registry.registry.apply(
+            "", [register(registry.web("u1")), register(registry.web("u2", service="payroll"))]
+        )
+        assert outcomes[0] is None
+        assert isinstance(outcomes[1], Denied)
+        assert "payroll" in outcomes[1].reason.message
+        assert registry.registry.status().version == ""
+        assert registry.registry.status().datacenter == "dc1"
+    for name in names:
+        catalog.remove(name)
+
+
+async def test_a_list_that_acls_cut_short_is_not_complete(guarded_consul):
+    catalog = Catalog(guarded_consul)
+    async with running(to(guarded_consul.http_addr, access=_access(catalog, None))) as full:
+        await full.is_ready()
+        one = full.web("u1")
+        await full.write(register(one))
+        rules = 'node_prefix "" { policy = "write" }\nservice "other" { policy = "write" }'
+        async with running(to(guarded_consul.http_addr, access=_access(catalog, rules))) as blind:
+            message = await blind.looks("ReadIncomplete")
+            assert "service_prefix" in message
+            assert not blind.registry.status().ready
+            (error,) = await blind.registry.apply("", [register(one)])
+            assert isinstance(error, NotSent)
+        await full.write(deregister(one))
+        assert catalog.service(one) is None
+    for name in node_names(CLUSTER, "default", NODES):
+        catalog.remove(name)
+
+
+def _access(catalog: Catalog, rules: str | None) -> Access:
+    token = catalog.consul.token
+    if rules is not None:
+        policy = catalog.ask("PUT", "/v1/acl/policy", {"Name": f"p-{secrets.token_hex(4)}", "Rules": rules})
+        token = catalog.ask("PUT", "/v1/acl/token", {"Policies": [{"ID": policy["ID"]}]})["SecretID"]
+    return Access(token=lambda: token or "", allow_plaintext_token=True)
+
+
+async def test_one_lane_takes_the_changes_of_all_nodes(registry):
+    assert {registry.registry.lane(node) for node in registry.registry._nodes} == {""}
