@@ -71,6 +71,8 @@ class ConnectionStatus:
         return sorted(str(r.key) for r in self._cache.registrations.values() if name in r.connections)
 
     async def _publish(self, connection: Connection) -> None:
+        if self._cache.connections.get(connection.name) is not connection:
+            return  # it has gone, or changed, while it was held or released
         looks = self._consuls.status(connection.name)
         if looks.reason.code == CONNECTING:
             return

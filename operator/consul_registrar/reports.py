@@ -135,17 +135,22 @@ class Reports:
                 group.create_task(self._serve(await self._due.get()))
 
     async def _serve(self, key: RegistrationKey) -> None:
-        with about(key):
-            try:
-                await self._publish(key)
-            except Exception as error:
-                logger.warning("status not written, trying again: %s", error)
-                self._again.add(key)
-            await asyncio.sleep(_SPACING)
-        self._busy.discard(key)
+        try:
+            with about(key):
+                await self._serve_once(key)
+        finally:  # also where a lost term cuts it off: the next one must be able to serve it
+            self._busy.discard(key)
         if key in self._again:
             self._again.discard(key)
             self.touch(key)
+
+    async def _serve_once(self, key: RegistrationKey) -> None:
+        try:
+            await self._publish(key)
+        except Exception as error:
+            logger.warning("status not written, trying again: %s", error)
+            self._again.add(key)
+        await asyncio.sleep(_SPACING)
 
     async def _publish(self, key: RegistrationKey) -> None:
         registration = self._cache.registrations.get(key)

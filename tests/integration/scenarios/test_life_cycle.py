@@ -1,5 +1,6 @@
 """How registrations and Pods come, change and go, and what stands in Consul all the while."""
 
+import itertools
 import json
 import threading
 import time
@@ -287,3 +288,25 @@ def test_deleting_all_registrations_at_once_leaves_nothing_behind(world: World) 
     with pytest.raises(ApiError, match="404"):
         world.registration("bulk-0")
     assert all(world.health(f"bulk-{n}") == {} for n in range(5))
+
+
+def test_a_status_follows_on_after_the_operator_has_lost_its_lease_and_won_it_again(
+    world: World, operator: Operator
+) -> None:
+    world.apply(registration("deposed"), pod("one", "deposed"))
+    world.says("deposed", "Registered")
+    terms = operator.log.count("leading as")
+    lease = "/apis/coordination.k8s.io/v1/namespaces/default/leases/consul-registrar"
+    world.cluster.api.request("PATCH", lease, {"spec": {"holderIdentity": "somebody-else"}}, MERGE)
+    ready = itertools.cycle(["false", None])
+
+    def lost() -> bool:
+        world.annotate("one", ready=next(ready))  # so that its status is being written while the term ends
+        return "no longer leading" in operator.log
+
+    eventually(lost)
+    world.annotate("one", ready=None)
+    eventually(lambda: operator.log.count("leading as") > terms)
+    world.kubectl("delete", "pod", "one", "--wait=false")
+    eventually(lambda: world.health("deposed") == {})
+    assert world.says("deposed", "NoPodsMatched")["status"] == "True"
