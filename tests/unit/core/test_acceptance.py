@@ -168,7 +168,6 @@ def test_unknown_registrations_are_forgotten_quietly() -> None:
     assert NameBook().holder("default", "web") is None
 
 
-@pytest.mark.xfail(strict=True, reason="a malformed registration lets go of its service's name (NameBook.put)")
 def test_a_registration_that_becomes_malformed_does_not_change_anothers_acceptance() -> None:
     """Its instances still stand under the name: another namespace's would be mixed with them (law 7)."""
     world, young = World(connection()), named("b", SECOND)

@@ -203,7 +203,6 @@ def test_a_refusal_shows_the_value_and_all_findings() -> None:
     ],
     ids=["checks", "endpoints", "consulRefs"],
 )
-@pytest.mark.xfail(strict=True, reason="items of one name are refused only by the API server (list-map keys)")
 def test_two_items_of_one_name_are_refused(spec: Any) -> None:
     assert isinstance(registration(spec).spec, Reason)
 

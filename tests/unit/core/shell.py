@@ -1,0 +1,222 @@
+# ruff: noqa: ARG002 - fakes take what the real ones take
+"""The loop with nothing real around it: a Consul in memory, an API server of two dictionaries."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+from consul_registrar.acceptance import Acceptance
+from consul_registrar.arrivals import Nodes, Pods, Registrations
+from consul_registrar.cache import Cache
+from consul_registrar.consul.errors import ConsulError
+from consul_registrar.consul.registry import RegistryStatus
+from consul_registrar.consuls import Consuls
+from consul_registrar.gather import Gatherer, Unconfirmed
+from consul_registrar.kube import CustomObject
+from consul_registrar.lifecycle import Lifecycle
+from consul_registrar.model import Change, Instance, Key, Node, Pod, Reason, RegistrationKey
+from consul_registrar.objects import Registration, registration
+from consul_registrar.queue import Queue
+from consul_registrar.reaping import Reaped
+from consul_registrar.reconcile import Reconciler
+from consul_registrar.reports import Reports
+from laws.worlds import Consul
+from unit.core.build import connection
+from unit.core.instant import elapsed
+
+
+class FakeRegistry:
+    """One Consul with one node for all; it acknowledges what it takes, fails as it is told."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.consul = Consul(())
+        self.written: list[Change] = []
+        self.errors: list[ConsulError] = []
+        self.here: str | Reason = "agent-1"
+        self.ready = True
+        self.reaped_subjects: set[str] = set()
+
+    @property
+    def held(self) -> list[Instance]:
+        return list(self.consul.held.values())
+
+    def reap(self, subject: str) -> None:
+        for where, instance in list(self.consul.held.items()):
+            if instance.subject == subject:
+                del self.consul.held[where]
+        self.reaped_subjects.add(subject)
+
+    def status(self) -> RegistryStatus:
+        return RegistryStatus(self.ready, Reason("Connected" if self.ready else "Unreachable", "so it is"))
+
+    def place(self, node: Node | None, identity: str, standing: Sequence[Instance]) -> str | Reason:
+        return self.here
+
+    def instances(self, key: RegistrationKey, subject: str) -> tuple[Instance, ...]:
+        return tuple(
+            i for i in self.consul.standing if i.owner is not None and (i.owner.key, i.subject) == (key, subject)
+        )
+
+    def subjects(self, key: RegistrationKey) -> set[str]:
+        return {i.subject for i in self.consul.standing if i.owner is not None and i.owner.key == key}
+
+    def reaped(self, key: RegistrationKey, subject: str) -> bool:
+        return subject in self.reaped_subjects
+
+    async def out_of_reach(self, key: RegistrationKey) -> Sequence[str]:
+        return [] if self.ready else ["agent-1"]
+
+    def set_nodes(self, nodes: Any) -> None:
+        pass
+
+    async def apply(self, node: str, changes: Sequence[Change]) -> Sequence[ConsulError | None]:
+        return [self._take(change) for change in changes]
+
+    def _take(self, change: Change) -> ConsulError | None:
+        if self.errors:
+            return self.errors.pop(0)
+        self.written.append(change)
+        self.consul.take(change)
+        self.reaped_subjects.discard(change.instance.subject)
+        return None
+
+
+@dataclass
+class FakeCluster:
+    """What a fresh read finds, and what was written."""
+
+    pods: dict[tuple[str, str], Pod] = field(default_factory=dict)
+    registrations: dict[RegistrationKey, Registration] = field(default_factory=dict)
+    answers: bool = True
+    reads: int = 0
+    statuses: list[tuple[float, Any]] = field(default_factory=list)
+    events: list[tuple[str, bool]] = field(default_factory=list)
+    finalizers: list[str] = field(default_factory=list)
+
+    def _read(self) -> None:
+        self.reads += 1
+        if not self.answers:
+            raise Unconfirmed
+
+    async def pod(self, namespace: str, name: str) -> Pod | None:
+        self._read()
+        return self.pods.get((namespace, name))
+
+    async def registration(self, key: RegistrationKey) -> Registration | None:
+        self._read()
+        return self.registrations.get(key)
+
+    async def add(self, found: Registration) -> None:
+        self.finalizers.append("added")
+
+    async def remove(self, found: Registration) -> None:
+        self.finalizers.append("removed")
+
+    async def write(self, found: Registration, wanted: Any) -> None:
+        if not self.answers:
+            raise OSError("no answer")
+        self.statuses.append((elapsed(), wanted))
+
+    async def event(self, found: Registration, reason: Reason, *, warning: bool) -> None:
+        self.events.append((reason.code, warning))
+
+    @property
+    def ready(self) -> tuple[str, str]:
+        """Status and reason of the condition Ready as written last."""
+        condition = self.statuses[-1][1]["conditions"][0]
+        return condition["status"], condition["reason"]
+
+
+class World:
+    """All parts of the loop. Time begins with the world and is the loop's."""
+
+    def __init__(self, **connections: Any) -> None:
+        self.cluster = FakeCluster()
+        self.cache = Cache()
+        self.queue: Queue[Key] = Queue(jitter=lambda: 0.0)
+        self.acceptance = Acceptance(self.cache)
+        self.reaped = Reaped()
+        self.registries: dict[str, FakeRegistry] = {}
+        self.connecting: set[str] = set()
+        self.consuls = Consuls(self.cache, self._serve, lambda *_: None, lambda _: None)
+        self.reports = Reports(
+            self.cache,
+            self.acceptance,
+            self.consuls,
+            self.reaped,
+            self.cluster,
+            now=lambda: f"{elapsed():.0f}",
+            text=str,
+        )
+        gatherer = Gatherer("prod", self.cache, self.acceptance, self.cluster)
+        self.reconciler = Reconciler(gatherer, self.consuls, self.queue, self.reports, self.reaped, elapsed)
+        self.age = 0.0
+        self.lifecycle = Lifecycle(
+            self.cache, self.consuls, self.queue, self.reports, self.cluster, age=lambda _: self.age
+        )
+        self.pods = Pods(self.cache, self.queue)
+        self.nodes = Nodes(self.cache, self.queue, self.consuls)
+        self.registrations = Registrations(
+            self.cache, self.queue, self.acceptance, self.reports, load_reaped=lambda _: None
+        )
+        for name, spec in (connections or {"default": {}}).items():
+            self.connect(name, **spec)
+
+    def connect(self, name: str, *, connecting: bool = False, **spec: Any) -> None:
+        if connecting:
+            self.connecting.add(name)
+        found = connection(name, **spec)
+        self.cache.connections[name] = found
+        self.registries.setdefault(name, FakeRegistry(name))
+        self.consuls.put(name, found.spec)
+
+    @property
+    def consul(self) -> FakeRegistry:
+        return self.registries["default"]
+
+    def apply(self, body: Any) -> RegistrationKey:
+        """As `kubectl apply`: the API server has it, and tells."""
+        found = registration(body)
+        self.cluster.registrations[found.key] = found
+        told = CustomObject(
+            kind="ServiceRegistration",
+            uid=found.meta.uid,
+            namespace=found.key.namespace,
+            name=found.key.name,
+            version=found.meta.version,
+            generation=found.meta.generation,
+            deleting=found.deleting,
+            body=body,
+        )
+        self.registrations.put(told)
+        return found.key
+
+    def run_pod(self, pod: Pod) -> None:
+        self.cluster.pods[pod.namespace, pod.name] = pod
+        self.pods.put(pod)
+
+    async def _serve(self, name: str, spec: Any, take: Callable[[Any], None]) -> None:
+        if name not in self.connecting:
+            take(self.registries[name])
+        await asyncio.Event().wait()
+
+    async def _work(self, key: Key) -> None:
+        if key.subject is None:
+            await self.lifecycle.reconcile(key.registration)
+        else:
+            await self.reconciler.reconcile(key.registration, key.subject)
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        parts = (self.consuls.run(), self.queue.run(self._work, 8), self.reports.run())
+        tasks = [asyncio.create_task(part) for part in parts]
+        try:
+            await asyncio.sleep(0.01)
+            yield
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)

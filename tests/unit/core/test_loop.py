@@ -1,0 +1,549 @@
+"""The loop as a whole, from what arrives to what is written and said; the real Consul and API server are elsewhere."""
+
+import asyncio
+from itertools import pairwise
+from typing import Any
+
+import pytest
+
+from consul_registrar.consul.errors import Denied, NotSent, Throttled
+from consul_registrar.model import Cause, Deregister, Register
+from consul_registrar.objects import FINALIZER, SKIP_DEREGISTRATION
+from unit.core.build import KEY, NOW, body, node, of_endpoints, of_pods, pod, reason
+from unit.core.instant import instantly
+from unit.core.shell import World
+
+HELD = {"finalizers": [FINALIZER]}
+
+
+async def passes(seconds: float = 0.1) -> None:
+    await asyncio.sleep(seconds)
+
+
+def causes(world: World) -> list[Cause]:
+    return [change.cause for change in world.consul.written]
+
+
+@instantly
+async def test_a_running_pod_is_registered_and_that_is_said() -> None:
+    world = World()
+    async with world.running():
+        world.apply(body(**HELD))
+        world.run_pod(pod())
+        await passes(3)
+    assert [(i.service, i.address) for i in world.consul.held] == [("web", "10.0.0.1")]
+    assert world.cluster.ready == ("True", "Registered")
+
+
+@instantly
+async def test_what_is_true_already_is_not_written_again() -> None:
+    world = World()
+    async with world.running():
+        key = world.apply(body(**HELD))
+        world.run_pod(pod())
+        await passes(3)
+        before = len(world.cluster.statuses)
+        for version in range(2, 5):
+            world.run_pod(pod(version=version))
+            await passes(3)
+        world.reports.touch(key)
+        await passes(3)
+    assert causes(world) == [Cause.DESIRED]
+    assert len(world.cluster.statuses) == before
+
+
+@instantly
+async def test_a_terminating_pod_is_removed_without_asking_anybody() -> None:
+    world = World()
+    async with world.running():
+        world.apply(body(**HELD))
+        world.run_pod(pod())
+        await passes()
+        world.cluster.answers = False
+        world.pods.put(pod(version=2, deleting=True))
+        await passes()
+    assert (causes(world), world.consul.held) == ([Cause.DESIRED, Cause.GONE], [])
+    assert world.cluster.reads == 0
+
+
+_UNSEEN = pytest.mark.xfail(strict=True, reason="the cache drops a malformed registration's selector")
+
+
+@pytest.mark.parametrize(
+    "spec",
+    [
+        pytest.param({"pods": {}}, marks=_UNSEEN),
+        of_pods(consulRefs=[{"name": "default"}, {"name": "missing"}]),
+    ],
+)
+@instantly
+async def test_a_refused_registration_changes_nothing_but_leaves_no_ghost(spec: Any) -> None:
+    world = World()
+    async with world.running():
+        world.apply(body(**HELD))
+        world.run_pod(pod())
+        await passes()
+        world.apply(body(spec, generation=4, **HELD))
+        world.run_pod(pod(version=2, ready=False))
+        await passes()
+        assert causes(world) == [Cause.DESIRED]
+        world.pods.remove(pod().uid)
+        await passes()
+    assert causes(world) == [Cause.DESIRED, Cause.GONE]
+
+
+@instantly
+async def test_a_suspended_registration_writes_nothing_at_all() -> None:
+    world = World()
+    async with world.running():
+        world.apply(body(**HELD))
+        world.run_pod(pod())
+        await passes()
+        world.apply(body(of_pods(suspend=True), generation=4, **HELD))
+        world.pods.remove(pod().uid)
+        await passes(3)
+    assert (causes(world), len(world.consul.held)) == ([Cause.DESIRED], 1)
+    assert world.cluster.ready == ("True", "Suspended")
+
+
+@pytest.mark.parametrize(("exists", "removed"), [(True, False), (False, True)])
+@instantly
+async def test_a_pod_that_vanished_from_a_list_goes_only_if_a_fresh_read_confirms_it(
+    exists: bool, removed: bool
+) -> None:
+    world = World()
+    async with world.running():
+        world.apply(body(**HELD))
+        world.run_pod(pod())
+        await passes()
+        if not exists:
+            world.cluster.pods.clear()
+        world.pods.vanished(pod().uid)
+        await passes()
+    assert (world.consul.held == []) is removed
+    assert world.cluster.reads > 0
+
+
+@instantly
+async def test_of_a_same_named_successor_the_old_instance_goes_and_the_new_one_stays() -> None:
+    world = World()
+    async with world.running():
+        world.apply(body(**HELD))
+        world.run_pod(pod())
+        await passes()
+        world.pods.vanished(pod().uid)
+        world.run_pod(pod(uid="successor"))
+        await passes()
+    assert [i.subject for i in world.consul.held] == ["successor"]
+
+
+@instantly
+async def test_an_absence_that_cannot_be_confirmed_removes_nothing_until_it_can() -> None:
+    world = World()
+    async with world.running():
+        world.apply(body(**HELD))
+        world.run_pod(pod())
+        await passes()
+        world.cluster.answers = False
+        world.cluster.pods.clear()
+        world.pods.vanished(pod().uid)
+        await passes(20)
+        assert len(world.consul.held) == 1
+        world.cluster.answers = True
+        await passes(120)
+    assert world.consul.held == []
+
+
+@instantly
+async def test_a_stale_cache_never_removes_a_pod_that_is_selected_in_truth() -> None:
+    world = World()
+    async with world.running():
+        world.apply(body(**HELD))
+        world.run_pod(pod())
+        await passes()
+        world.pods.put(pod(version=2, labels={"app": "db"}))
+        await passes()
+    assert causes(world) == [Cause.DESIRED]
+
+
+@pytest.mark.parametrize(("policy", "held", "said"), [("Observe", 0, "Observed"), ("UpsertOnly", 1, "UpsertOnly")])
+@instantly
+async def test_a_policy_is_kept_and_said(policy: str, held: int, said: str) -> None:
+    world = World(default={"policy": policy})
+    async with world.running():
+        world.apply(body(**HELD))
+        world.run_pod(pod())
+        await passes()
+        if held:
+            world.pods.remove(pod().uid)
+        await passes(3)
+    assert len(world.consul.held) == held
+    assert world.cluster.ready == ("False", said)
+
+
+@instantly
+async def test_one_consuls_trouble_is_its_own() -> None:
+    world = World(default={}, far={})
+    world.registries["far"].errors = [NotSent(reason("Refused"))] * 1000
+    async with world.running():
+        world.apply(body(of_pods(consulRefs=[{"name": "far"}, {"name": "default"}]), **HELD))
+        world.run_pod(pod())
+        await passes()
+        assert len(world.consul.held) == 1
+        await passes(3)
+        assert world.cluster.ready == ("False", "Refused")
+        world.registries["far"].errors.clear()
+        await passes(120)
+    assert len(world.registries["far"].held) == 1
+    assert world.cluster.ready == ("True", "Registered")
+    assert causes(world) == [Cause.DESIRED]
+
+
+@pytest.mark.parametrize(
+    ("error", "earliest"), [(Denied(reason("Denied")), 30.0), (Throttled(reason("Busy"), after=7.0), 7.0)]
+)
+@instantly
+async def test_what_time_alone_does_not_mend_is_tried_later(error: Any, earliest: float) -> None:
+    world = World()
+    async with world.running():
+        world.apply(body(**HELD))
+        await passes()
+        world.consul.errors = [error]
+        world.run_pod(pod())
+        await passes(earliest - 1)
+        assert world.consul.held == []
+        await passes(3)
+    assert len(world.consul.held) == 1
+
+
+@instantly
+async def test_a_bug_in_one_consul_is_said_and_retried() -> None:
+    world = World(default={}, far={})
+    world.registries["far"].place = None  # type: ignore[assignment, method-assign]
+    async with world.running():
+        world.apply(body(of_pods(consulRefs=[{"name": "far"}, {"name": "default"}]), **HELD))
+        world.run_pod(pod())
+        await passes(3)
+    assert len(world.consul.held) == 1
+    assert world.cluster.ready == ("False", "InternalError")
+
+
+@instantly
+async def test_while_an_agent_is_being_connected_nothing_is_done_or_said() -> None:
+    world = World()
+    world.consul.here = reason("AgentConnecting")
+    async with world.running():
+        world.apply(body(**HELD))
+        world.run_pod(pod())
+        await passes(0.5)
+        assert (world.consul.written, world.cluster.statuses) == ([], [])
+        await passes(3)
+    assert world.cluster.ready == ("Unknown", "Reconciling")
+
+
+@instantly
+async def test_moving_to_another_consul_makes_before_it_breaks() -> None:
+    world = World(default={}, far={})
+    async with world.running():
+        world.apply(body(**HELD))
+        world.run_pod(pod())
+        await passes()
+        world.apply(body(of_pods(consulRefs=[{"name": "far"}]), generation=4, **HELD))
+        await passes(3)
+    assert (len(world.consul.held), len(world.registries["far"].held)) == (0, 1)
+    assert causes(world) == [Cause.DESIRED, Cause.UNSELECTED]
+
+
+@pytest.mark.xfail(
+    strict=True, reason="an outcome awaited in a Consul that was left before it came is awaited for ever"
+)
+@instantly
+async def test_leaving_a_consul_that_never_connected_does_not_keep_status_waiting() -> None:
+    world = World(default={}, far={"connecting": True})
+    async with world.running():
+        world.apply(body(of_pods(consulRefs=[{"name": "far"}]), **HELD))
+        world.run_pod(pod())
+        await passes(3)
+        world.apply(body(of_pods(consulRefs=[{"name": "default"}]), generation=4, **HELD))
+        await passes(3)
+        assert len(world.consul.held) == 1
+        await passes(60)
+    assert world.cluster.ready == ("True", "Registered")
+
+
+# --- reaping --------------------------------------------------------------------------------------------------------
+
+REAPING = of_pods(checks=[{"name": "a", "tcp": {}, "deregisterCriticalServiceAfter": "1m"}])
+
+
+@instantly
+async def test_what_its_agent_reaped_is_said_and_registered_again_after_a_minute() -> None:
+    world = World()
+    async with world.running():
+        key = world.apply(body(REAPING, **HELD))
+        world.run_pod(pod())
+        await passes(3)
+        world.consul.reap(pod().uid)
+        world.pods.put(pod(version=2))
+        await passes(55)
+        assert (world.consul.held, world.cluster.ready) == ([], ("False", "Reaped"))
+        assert len(world.cluster.statuses[-1][1]["reaped"]) == 1
+        await passes(10)
+    assert len(world.consul.held) == 1
+    assert world.reports.outcome(key, "default", pod().uid) is not None
+
+
+@instantly
+async def test_what_its_agent_reaped_is_registered_at_once_when_the_pod_changes() -> None:
+    world = World()
+    async with world.running():
+        world.apply(body(REAPING, **HELD))
+        world.run_pod(pod())
+        await passes(3)
+        world.consul.reap(pod().uid)
+        world.pods.put(pod(version=2))
+        await passes(3)
+        world.pods.put(pod(version=3, restarts=1))
+        await passes(3)
+    assert len(world.consul.held) == 1
+
+
+@pytest.mark.xfail(
+    strict=True, reason="Reconciler._left_reaped notes the try before the write: a failed one counts as reaped again"
+)
+@instantly
+async def test_a_failed_write_is_no_second_reaping() -> None:
+    world = World()
+    async with world.running():
+        world.apply(body(REAPING, **HELD))
+        world.run_pod(pod())
+        await passes(3)
+        world.consul.reap(pod().uid)
+        world.pods.put(pod(version=2))
+        await passes(3)
+        world.consul.errors = [NotSent(reason("Refused"))]
+        await passes(62)
+    assert len(world.consul.held) == 1
+
+
+# --- a registration as a whole --------------------------------------------------------------------------------------
+
+
+@instantly
+async def test_the_finalizer_comes_before_it_is_needed_and_only_once() -> None:
+    world = World()
+    async with world.running():
+        world.apply(body())
+        await passes()
+        world.apply(body(resourceVersion="8", **HELD))
+        await passes()
+    assert world.cluster.finalizers == ["added"]
+
+
+@instantly
+async def test_a_deleted_registration_goes_when_nothing_of_it_stands() -> None:
+    world = World()
+    async with world.running():
+        world.apply(body(**HELD))
+        for name in ("web-1", "web-2"):
+            world.run_pod(pod(name))
+        await passes()
+        world.apply(body(deletionTimestamp=NOW, **HELD))
+        await passes(2)
+    assert (world.consul.held, set(world.cluster.finalizers)) == ([], {"removed"})
+    assert causes(world)[2:] == [Cause.REGISTRATION_DELETED] * 2
+
+
+@pytest.mark.parametrize("spec", [of_pods(deletionPolicy="Orphan"), of_pods(suspend=True)])
+@instantly
+async def test_orphans_stay_owned_by_nobody(spec: Any) -> None:
+    world = World()
+    async with world.running():
+        world.apply(body(**HELD))
+        world.run_pod(pod())
+        await passes()
+        world.apply(body(spec, generation=4, deletionTimestamp=NOW, **HELD))
+        await passes(2)
+    assert [i.owner for i in world.consul.held] == [None]
+    assert "removed" in world.cluster.finalizers
+
+
+@instantly
+async def test_a_consul_that_cannot_be_cleaned_blocks_deletion_for_a_while_only() -> None:
+    world = World()
+    async with world.running():
+        world.apply(body(**HELD))
+        world.run_pod(pod())
+        await passes()
+        world.consul.ready, world.consul.errors = False, [NotSent(reason("Refused"))] * 10_000
+        world.apply(body(deletionTimestamp=NOW, **HELD))
+        await passes(5)
+        assert world.cluster.finalizers == []
+        assert world.cluster.ready == ("False", "DeregistrationBlocked")
+        world.age = 601.0
+        await passes(5)
+    assert "removed" in world.cluster.finalizers
+
+
+@instantly
+async def test_a_person_may_let_it_go_at_once() -> None:
+    world = World()
+    async with world.running():
+        world.apply(body(**HELD))
+        world.run_pod(pod())
+        await passes()
+        world.consul.ready, world.consul.errors = False, [NotSent(reason("Refused"))] * 10_000
+        world.apply(body(deletionTimestamp=NOW, annotations={SKIP_DEREGISTRATION: ""}, **HELD))
+        await passes(1)
+    assert "removed" in world.cluster.finalizers
+
+
+@pytest.mark.xfail(strict=True, reason="Reports.touch makes the tally of a forgotten registration anew")
+@instantly
+async def test_a_registration_that_went_unseen_leaves_nothing_and_is_forgotten() -> None:
+    world = World()
+    async with world.running():
+        key = world.apply(body(**HELD))
+        world.run_pod(pod())
+        await passes()
+        world.cluster.registrations.clear()
+        world.registrations.vanished(body()["metadata"]["uid"])
+        await passes(3)
+    assert (world.consul.held, causes(world)[-1]) == ([], Cause.VANISHED)
+    assert key not in world.reports.tallies()
+
+
+@instantly
+async def test_an_edited_endpoint_list_adds_and_removes() -> None:
+    one, two = ({"name": name, "address": f"{name}.example.com", "port": 1} for name in ("one", "two"))
+    world = World()
+    async with world.running():
+        world.apply(body(of_endpoints(one), **HELD))
+        await passes()
+        world.apply(body(of_endpoints(two), generation=4, **HELD))
+        await passes(3)
+    assert [i.subject for i in world.consul.held] == ["two"]
+
+
+@instantly
+async def test_a_name_that_becomes_free_is_taken_by_the_next() -> None:
+    world = World()
+    async with world.running():
+        world.apply(body(**HELD))
+        young = world.apply(body(namespace="other", creationTimestamp=NOW, **HELD))
+        world.run_pod(pod(namespace="other"))
+        await passes()
+        assert world.consul.held == []
+        world.cluster.registrations.pop(KEY)
+        world.registrations.remove(body()["metadata"]["uid"])
+        await passes()
+    assert [i.owner.key for i in world.consul.held if i.owner] == [young]
+
+
+# --- status and Events ----------------------------------------------------------------------------------------------
+
+
+@instantly
+async def test_status_is_written_at_most_once_a_second() -> None:
+    world = World()
+    async with world.running():
+        world.apply(body(**HELD))
+        for i in range(30):
+            world.run_pod(pod(f"web-{i}", ip=f"10.0.0.{i}"))
+            await passes(0.1)
+        await passes(3)
+    times = [at for at, _ in world.cluster.statuses]
+    assert all(later - earlier > 0.999 for earlier, later in pairwise(times))
+    assert world.cluster.statuses[-1][1]["instances"]["summary"] == "30/30"
+
+
+@instantly
+async def test_events_come_on_change_only() -> None:
+    world = World()
+    async with world.running():
+        world.apply(body(**HELD))
+        await passes(3)
+        for version in (1, 2):
+            world.run_pod(pod(version=version))
+            await passes(3)
+        world.pods.put(pod(version=3, ready=False))
+        await passes(3)
+    assert world.cluster.events == [("NoPodsMatched", True), ("Registered", False)]
+
+
+@instantly
+async def test_a_status_that_was_not_written_is_written_later() -> None:
+    world = World()
+    async with world.running():
+        world.cluster.answers = False
+        world.apply(body(**HELD))
+        await passes(5)
+        assert world.cluster.statuses == []
+        world.cluster.answers = True
+        await passes(3)
+    assert world.cluster.ready == ("True", "NoPodsMatched")
+
+
+@instantly
+async def test_a_restart_says_nothing_that_was_said_before() -> None:
+    world, after = World(), World()
+    async with world.running():
+        world.apply(body(**HELD))
+        world.run_pod(pod())
+        await passes(3)
+    after.consul.consul = world.consul.consul
+    async with after.running():
+        after.apply(body(status=world.cluster.statuses[-1][1], **HELD))
+        after.run_pod(pod())
+        await passes(3)
+    assert (after.consul.written, after.cluster.statuses, after.cluster.events) == ([], [], [])
+
+
+# --- nodes ----------------------------------------------------------------------------------------------------------
+
+ZONED = of_pods(service={"tags": ["$(node.metadata.labels['zone']:-nowhere)"]})
+
+
+@instantly
+async def test_a_nodes_new_label_reaches_its_pods() -> None:
+    world = World()
+    async with world.running():
+        world.nodes.put(node())
+        world.apply(body(ZONED, **HELD))
+        world.run_pod(pod())
+        await passes()
+        world.nodes.put(node(labels={"zone": "z1"}, version=2))
+        await passes()
+    assert [i.tags for i in world.consul.held] == [("z1",)]
+
+
+@pytest.mark.xfail(strict=True, reason="Nodes.put looks at a node's Pods only where the node was known before")
+@instantly
+async def test_a_node_that_is_seen_after_its_pods_reaches_them() -> None:
+    world = World()
+    async with world.running():
+        world.apply(body(ZONED, **HELD))
+        world.run_pod(pod())
+        await passes()
+        world.nodes.put(node(labels={"zone": "z1"}))
+        await passes()
+    assert [i.tags for i in world.consul.held] == [("z1",)]
+
+
+@instantly
+async def test_a_crash_between_two_writes_is_made_good() -> None:
+    world = World()
+    async with world.running():
+        world.apply(body(**HELD))
+        world.run_pod(pod())
+        await passes()
+        (held,) = world.consul.held
+    after = World()
+    after.consul.consul = world.consul.consul
+    async with after.running():
+        after.apply(body(of_pods(service={"name": "renamed"}), generation=4, **HELD))
+        after.run_pod(pod())
+        await passes()
+    assert [type(change) for change in after.consul.written] == [Register, Deregister]
+    assert [i.service for i in after.consul.held] == ["renamed"]
+    assert held.service == "web"
