@@ -28,6 +28,7 @@ $(VENV)/.made: requirements/dev.lock pyproject.toml
 .PHONY: generate
 generate: venv ## Everything that is made from the code: crds/, docs/reference/
 	@$(PY) -m consul_registrar.api.crd crds
+	@$(PY) -m consul_registrar.cli.reference docs/reference
 
 .PHONY: check
 check: venv ## Formatting, lint, types, layers, generated files

@@ -20,7 +20,12 @@ class NameBook:
         self._mine: dict[RegistrationKey, set[tuple[str, str]]] = {}
 
     def put(self, registration: Registration) -> set[RegistrationKey]:
-        """Take a registration's claims; the other registrations whose acceptance may have changed by it."""
+        """Take a registration's claims; the other registrations whose acceptance may have changed by it.
+
+        One that has become malformed keeps its claims: what it published still stands under them.
+        """
+        if isinstance(registration.spec, Reason):
+            return set()
         new = {(connection, registration.service) for connection in registration.connections}
         touched = self._release(registration.key, keep=new)
         for claim in new:

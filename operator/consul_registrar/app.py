@@ -95,6 +95,7 @@ class Operator:
         self._pods = self._watch_pods(client)
         self._resources = self._watch_resources(client, login)
         metrics.REGISTRY.register(metrics.Registrations(self._reports.tallies))
+        metrics.REGISTRY.register(metrics.WorkQueue("subjects", self._queue.numbers))
 
     def _connect(self) -> Consuls:
         agents = AgentConnections(
@@ -247,9 +248,6 @@ class Operator:
 
     def _refresh_metrics(self) -> None:
         metrics.leading.labels("consul-registrar").set(self._leadership.may_write())
-        metrics.queue_depth.labels("subjects").set(len(self._queue))
-        metrics.queue_adds.labels("subjects").set(self._queue.adds)
-        metrics.queue_retries.labels("subjects").set(self._queue.retries)
         for name, source in self._watched().items():
             metrics.staleness.labels(name).set(source.staleness())
 

@@ -111,6 +111,8 @@ class Registrations:
         if before is not None and _asks_the_same(before, new):
             self._reports.touch(new.key)
             return
+        if before is not None and before.meta.generation != new.meta.generation:
+            self._reports.renew(new.key)
         self._names_changed(self._acceptance.names.put(new))
         self._queue.add(Key(new.key))
 

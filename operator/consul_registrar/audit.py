@@ -6,10 +6,11 @@ Decides the fields of the line; where it goes is the logger's matter (`consul_re
 import json
 import logging
 from collections.abc import Callable
+from datetime import UTC, datetime
 
 from consul_registrar import model
 from consul_registrar.consul.errors import ConsulError, OutcomeUnknown
-from consul_registrar.model import Change, Deregister, DropCheck, Feed, Register
+from consul_registrar.model import Change, Deregister, DropCheck, Feed, Instance, Register
 
 logger = logging.getLogger("consul_registrar.audit")
 
@@ -28,6 +29,8 @@ class Audit:
         self._count(operation, change.cause.value, outcome)
         instance = change.instance
         line = {
+            "time": datetime.now(UTC).isoformat(timespec="milliseconds"),
+            "logger": logger.name,
             "connection": self._connection,
             "operation": operation,
             "cause": change.cause.value,
@@ -35,7 +38,7 @@ class Audit:
             "node": change.node,
             "instance": change.id,
             "service": instance.service,
-            "registration": "/".join(map(instance.meta_value, (model.META_NAMESPACE, model.META_REGISTRATION))),
+            "registration": _registration(instance),
             "pod": instance.meta_value(model.META_POD),
             "podUid": instance.meta_value(model.META_POD_UID),
             "batch": batch,
@@ -43,6 +46,12 @@ class Audit:
         if error is not None:
             line["error"] = error.reason.code
         logger.info(json.dumps(line))
+
+
+def _registration(instance: Instance) -> str:
+    """The owner, also of what is being orphaned: that only keeps where it came from."""
+    origin = instance.meta_value(model.META_ORPHANED).split("/")[2:]
+    return "/".join(origin or map(instance.meta_value, (model.META_NAMESPACE, model.META_REGISTRATION)))
 
 
 def _operation(change: Change) -> str:

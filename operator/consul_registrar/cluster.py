@@ -9,10 +9,12 @@ from typing import Any
 from consul_registrar import objects
 from consul_registrar.api import GROUP, VERSION
 from consul_registrar.api.connection import SecretKeyRef
+from consul_registrar.consuls import Unusable
 from consul_registrar.gather import Unconfirmed
 from consul_registrar.kube import (
     CONNECTION,
     REGISTRATION,
+    Invalid,
     KubeClient,
     KubeError,
     NotFound,
@@ -91,11 +93,13 @@ class Cluster:
     # credentials.ReadSecret
 
     async def secret(self, ref: SecretKeyRef) -> str:
-        """The text of one key. Raises LookupError where it can't be had."""
+        """The text of one key. Raises Unusable where it can't be had."""
         try:
             return await read_secret(self._client, ref.namespace, ref.name, ref.key)
+        except (NotFound, Invalid) as error:
+            raise Unusable(Reason("SecretNotFound", str(error))) from error
         except KubeError as error:
-            raise LookupError(str(error)) from error
+            raise Unusable(Reason("SecretUnreadable", f"Secret {ref.namespace}/{ref.name}: {error}")) from error
 
     async def _post(
         self, kind: str, namespace: str, name: str, meta: objects.Meta, reason: Reason, *, warning: bool

@@ -14,7 +14,7 @@ from typing import Protocol
 from consul_registrar.api.connection import ConsulConnectionSpec
 from consul_registrar.audit import Audit
 from consul_registrar.cache import Cache
-from consul_registrar.consul import NotSent, Registry, RegistryStatus
+from consul_registrar.consul import ConsulError, NotSent, Registry, RegistryStatus
 from consul_registrar.model import CONNECTING, Change, Node, Reason, RegistrationKey
 from consul_registrar.writer import Lanes
 
@@ -174,19 +174,28 @@ class Consuls:
         """The subjects for which a registration has something in any Consul."""
         return {subject for _, registry in self._registries() for subject in registry.subjects(key)}
 
-    def obstacle(self, key: RegistrationKey, connections: Sequence[str]) -> Reason | None:
+    async def obstacle(self, key: RegistrationKey, connections: Sequence[str]) -> Reason | None:
         """Why a deleted registration can't go yet; None: nothing of it is left that could be removed.
 
         What a connection's policy keeps in Consul is no obstacle: it will never be removed by us.
         """
         for name in connections:
-            status = self.status(name)
-            whole = status.ready and status.agents_ready == status.agents
-            if not whole and self.policy(name) == "Sync":
-                message = f"Consul {name!r} can't be cleaned: {status.reason.message}"
-                return Reason("DeregistrationBlocked", message)
+            why = await self._uncleanable(key, name) if self.policy(name) == "Sync" else ""
+            if why:
+                return Reason("DeregistrationBlocked", f"Consul {name!r} can't be cleaned: {why}")
         left = sum(len(r.subjects(key)) for name, r in self._registries() if self.policy(name) == "Sync")
         return Reason("Deleting", f"{left} instances are still to be removed") if left else None
+
+    async def _uncleanable(self, key: RegistrationKey, name: str) -> str:
+        """Why a connection can't be cleaned of a registration now, "" where it can, or needn't."""
+        registry = self.registry(name)
+        if registry is None:
+            return self.status(name).reason.message
+        try:
+            nodes = await registry.out_of_reach(key)
+        except ConsulError as error:
+            return error.reason.message
+        return f"instances stand on {', '.join(nodes)}, whose agents don't answer" if nodes else ""
 
     def _registries(self) -> list[tuple[str, Registry]]:
         return [(name, link.registry) for name, link in self._links.items() if link.registry is not None]

@@ -5,6 +5,7 @@ need new connections. Values are never logged. What is done with them is `consul
 """
 
 import asyncio
+import logging
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,9 +16,11 @@ from consul_registrar.consul import Access, AgentRegistry, AgentSettings, Consul
 from consul_registrar.consuls import NodeRegistry, Unusable
 from consul_registrar.model import Reason
 
+logger = logging.getLogger(__name__)
+
 _READ_AGAIN = 30.0
 
-#: Reads one key of a Secret. Raises LookupError with a message for a person where there is none.
+#: Reads one key of a Secret. Raises Unusable where it can't be had.
 ReadSecret = Callable[[SecretKeyRef], Awaitable[str]]
 
 
@@ -86,8 +89,9 @@ class AgentConnections:
                 return
             try:
                 fresh = await self._credentials(name, spec)
-            except Unusable:
-                continue  # what was read last still works, or Consul will say so
+            except Unusable as error:
+                logger.warning("connection %r goes on with the credentials read before: %s", name, error.reason.message)
+                continue
             token.value = fresh.token
             if fresh.ca != ca:
                 return
@@ -102,8 +106,8 @@ class AgentConnections:
             if source.secret_key_ref is not None:
                 return await self._read_secret(source.secret_key_ref)
             return await asyncio.to_thread(Path(source.file or "").read_text, encoding="utf-8")
-        except LookupError as error:
-            raise Unusable(Reason("SecretNotFound", f"{where}: {error.args[0]}")) from error
+        except Unusable as error:
+            raise Unusable(Reason(error.reason.code, f"{where}: {error.reason.message}")) from error
         except (OSError, UnicodeDecodeError) as error:
             raise Unusable(Reason("FileNotReadable", f"{where}: {error}")) from error
 

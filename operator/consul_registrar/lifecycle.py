@@ -91,7 +91,7 @@ class Lifecycle:
     async def _depart(self, registration: Registration) -> None:
         if FINALIZER not in registration.meta.finalizers:
             return
-        obstacle = self._consuls.obstacle(registration.key, registration.connections)
+        obstacle = await self._consuls.obstacle(registration.key, registration.connections)
         if obstacle is None:
             await self._finalizers.remove(registration)
             return

@@ -58,5 +58,14 @@ def set_up(log_format: str, level: str) -> None:
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
     for noisy in ("kopf", "asyncio", "aiohttp"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
+    _set_up_audit()
+
+
+def _set_up_audit() -> None:
+    """The audit log's lines are whole as they are, whatever the others look like and whichever of them are shown."""
     audit = logging.getLogger("consul_registrar.audit")
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(logging.Formatter("%(message)s"))
+    audit.handlers = [handler]
+    audit.propagate = False
     audit.setLevel(logging.INFO)

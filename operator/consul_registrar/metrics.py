@@ -6,7 +6,7 @@ Decides names and labels: none is unbounded. Measuring is done where things happ
 from collections.abc import Callable, Iterator, Mapping
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
-from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from consul_registrar.model import RegistrationKey
@@ -31,9 +31,6 @@ reconcile_seconds = Histogram(
 leading = Gauge(
     "leader_election_master_status", "Whether this process leads (1) or stands by (0).", ["name"], registry=REGISTRY
 )
-queue_depth = Gauge("workqueue_depth", "Keys that are ready to be worked on.", ["name"], registry=REGISTRY)
-queue_adds = Gauge("workqueue_adds_total", "Keys that were put on the queue.", ["name"], registry=REGISTRY)
-queue_retries = Gauge("workqueue_retries_total", "Keys that are tried again.", ["name"], registry=REGISTRY)
 staleness = Gauge(
     "consul_registrar_watch_staleness_seconds",
     "How long ago the API server was last heard of, by what is watched.",
@@ -58,6 +55,30 @@ class Registrations(Collector):
             for state in ("desired", "registered", "passing", "warning", "critical", "withheld"):
                 family.add_metric([key.namespace, key.name, state], getattr(total, state))
         yield family
+
+
+class WorkQueue(Collector):
+    """The work queue, in client-go's names. `numbers` gives its depth, and how many keys were added and retried."""
+
+    def __init__(self, name: str, numbers: Callable[[], tuple[int, int, int]]) -> None:
+        self._name = name
+        self._numbers = numbers
+
+    def describe(self) -> Iterator[Metric]:
+        return self.collect()
+
+    def collect(self) -> Iterator[Metric]:
+        depth, adds, retries = self._numbers()
+        ready = GaugeMetricFamily("workqueue_depth", "Keys that are ready to be worked on.", labels=["name"])
+        ready.add_metric([self._name], depth)
+        yield ready
+        yield self._counter("workqueue_adds", "Keys that were put on the queue.", adds)
+        yield self._counter("workqueue_retries", "Keys that were put off after a failure.", retries)
+
+    def _counter(self, name: str, about: str, value: int) -> Metric:
+        family = CounterMetricFamily(name, about, labels=["name"])
+        family.add_metric([self._name], value)
+        return family
 
 
 def _family() -> GaugeMetricFamily:

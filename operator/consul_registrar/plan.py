@@ -1,7 +1,7 @@
 """What to do about the difference between what should stand in Consul and what does.
 
 Decides the changes for one subject of one registration in one Consul, and their order; never looks at what another
-owner has. Which instance should stand is decided in `desired.py`; whether a removal may pass, in `guard.py`.
+owner has. Which instance should stand is decided in `desired.py`; whether a removal is confirmed, in `reconcile.py`.
 
     want      standing                     changes
     -------   --------------------------   ---------------------------------------------------------

@@ -37,8 +37,8 @@ class Queue(Generic[K]):
         self._counter = itertools.count()
         self._wake = asyncio.Event()
         self._jitter = jitter
-        self.adds = 0
-        self.retries = 0
+        self._adds = 0
+        self._retries = 0
 
     def __len__(self) -> int:
         return len(self._ready)
@@ -48,9 +48,13 @@ class Queue(Generic[K]):
         """Whether nothing is ready or being worked on; what waits for later doesn't count."""
         return not self._ready and not self._processing
 
+    def numbers(self) -> tuple[int, int, int]:
+        """How many keys are ready, and how many were ever added and retried."""
+        return len(self._ready), self._adds, self._retries
+
     def add(self, key: K) -> None:
         """Work on the key as soon as possible."""
-        self.adds += 1
+        self._adds += 1
         if key in self._processing:
             self._again.add(key)
         else:
@@ -70,7 +74,7 @@ class Queue(Generic[K]):
         """Work on the key again after a backoff that grows with each failure; how many seconds that is."""
         failures = self._failures.get(key, 0)
         self._failures[key] = failures + 1
-        self.retries += 1
+        self._retries += 1
         delay = max(at_least, backoff(failures, self._jitter()))
         self.add_after(key, delay)
         return delay

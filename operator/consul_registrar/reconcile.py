@@ -1,6 +1,6 @@
 """The story of the product: one subject of one registration, from what the cluster holds to what Consul holds.
 
-    gather -> desired -> plan -> quarantine -> write -> report
+    gather -> desired -> plan -> confirm -> write -> report
 
 Level-based: a key says only where to look. All is decided by what is found there now, so it doesn't matter which event
 put the key on the queue, how often, or whether some were missed. What should stand is decided in `desired.py`, what to
@@ -97,12 +97,15 @@ class Reconciler:
         except Exception as error:
             logger.exception("reconciling %s in Consul %r failed unexpectedly", subject, name)
             result = Failed(unreachable(subject, Reason("InternalError", f"{type(error).__name__}: {error}")))
-        if not isinstance(result, NoNews):
-            self._reports.put(key, name, subject, result.outcome)
+        match result:
+            case NoNews():
+                self._reports.stands(key, name, subject)
+            case Done(outcome=counted) | Failed(outcome=counted):
+                self._reports.put(key, name, subject, counted)
         return result
 
     async def _pass(self, key: RegistrationKey, subject: str, registry: Registry) -> Result:
-        """The whole way: gather -> desired -> plan -> quarantine -> write -> report."""
+        """The whole way: gather -> desired -> plan -> confirm -> write -> report."""
         facts = self._gatherer.facts(key, subject, registry)
         if isinstance(facts.place, Reason) and facts.place.code == model.CONNECTING:
             return NoNews()

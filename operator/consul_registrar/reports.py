@@ -81,6 +81,15 @@ class Reports:
         if self._tally(key).put(connection, subject, outcome):
             self.touch(key)
 
+    def stands(self, key: RegistrationKey, connection: str, subject: str) -> None:
+        """Nothing new is known of a subject."""
+        if self._tally(key).stands(connection, subject):
+            self.touch(key)
+
+    def renew(self, key: RegistrationKey) -> None:
+        """The registration was edited: what was said of its subjects is about another spec."""
+        self._tally(key).renew()
+
     def block(self, key: RegistrationKey, reason: Reason | None) -> None:
         """Why the registration's deletion can't go on; None: it does."""
         if self._blocked.get(key) != reason:

@@ -83,6 +83,18 @@ class Tally:
         if (connection, subject) not in self._outcomes:
             self.unknown.add((connection, subject))
 
+    def renew(self) -> None:
+        """All outcomes are of the past: await each anew."""
+        self.unknown |= self._outcomes.keys()
+
+    def stands(self, connection: str, subject: str) -> bool:
+        """The last outcome still holds, as far as anybody knows. Whether it was awaited."""
+        key = (connection, subject)
+        awaited = key in self.unknown and key in self._outcomes
+        if awaited:
+            self.unknown.discard(key)
+        return awaited
+
     def outcome(self, connection: str, subject: str) -> Outcome | None:
         """The last outcome of a subject."""
         return self._outcomes.get((connection, subject))

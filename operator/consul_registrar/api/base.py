@@ -7,7 +7,7 @@ are older than this operator and for checks without a cluster. Field types carry
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Annotated, Any, ClassVar, Self
+from typing import Annotated, Any, ClassVar, Self, TypeVar
 
 from pydantic import (
     AfterValidator,
@@ -37,6 +37,9 @@ class Rule:
     holds: Callable[[Any], bool]
 
 
+M = TypeVar("M")
+
+
 class Model(BaseModel):
     """A strict, frozen, camelCased part of a custom resource."""
 
@@ -61,6 +64,16 @@ def list_map(*keys: str) -> dict[str, Any]:
     return {"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": list(keys)}
 
 
+def _told_apart(items: list[M]) -> list[M]:
+    names = [getattr(item, "name", "") for item in items]
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise ValueError(f"must not have two items of one name: {', '.join(twice)}")
+    return items
+
+
+#: Refuses two items of one name in a list that is told apart by it, as the API server does by `list_map`.
+UNIQUE_NAMES = AfterValidator(_told_apart)
 ATOMIC: dict[str, Any] = {"x-kubernetes-list-type": "atomic"}
 SET: dict[str, Any] = {"x-kubernetes-list-type": "set"}
 

@@ -9,6 +9,7 @@ from consul_registrar.api.base import (
     OBJECT_NAME,
     SERVICE_NAME,
     SET,
+    UNIQUE_NAMES,
     Duration,
     LiteralMeta,
     Meta,
@@ -185,7 +186,7 @@ class Http(Model):
     method: Literal["GET", "HEAD", "POST", "PUT", "OPTIONS"] = Field(
         default="GET", description="Method of the request."
     )
-    headers: list[Header] = Field(
+    headers: Annotated[list[Header], UNIQUE_NAMES] = Field(
         default_factory=list,
         max_length=32,
         description="Headers of the request.",
@@ -276,10 +277,16 @@ class Check(Model):
         return any(value is not None for value in fields)
 
 
+Endpoints = Annotated[
+    list[Endpoint], UNIQUE_NAMES, Field(min_length=1, max_length=128, json_schema_extra=list_map("name"))
+]
+Checks = Annotated[list[Check], UNIQUE_NAMES, Field(max_length=16, json_schema_extra=list_map("name"))]
+
+
 class ServiceRegistrationSpec(Model):
     """What to register: exactly one of pods and endpoints."""
 
-    consul_refs: list[ConsulRef] = Field(
+    consul_refs: Annotated[list[ConsulRef], UNIQUE_NAMES] = Field(
         default=[ConsulRef(name="default")],
         min_length=1,
         max_length=8,
@@ -294,11 +301,14 @@ class ServiceRegistrationSpec(Model):
     service: Service = Field(default=Service(), description="What is published.")
     pods: Pods | None = Field(default=None, description="Registers Pods of this namespace.")
     endpoints: (
-        Annotated[list[Endpoint], Field(min_length=1, max_length=128, json_schema_extra=list_map("name"))] | None
+        Annotated[list[Endpoint], UNIQUE_NAMES, Field(min_length=1, max_length=128, json_schema_extra=list_map("name"))]
+        | None
     ) = Field(default=None, description="Registers addresses outside the cluster: databases, SaaS endpoints.")
-    checks: Annotated[list[Check], Field(max_length=16, json_schema_extra=list_map("name"))] | None = Field(
-        default=None,
-        description="Health checks of each instance. Unset: the readiness of Pods, none for endpoints. []: none.",
+    checks: Annotated[list[Check], UNIQUE_NAMES, Field(max_length=16, json_schema_extra=list_map("name"))] | None = (
+        Field(
+            default=None,
+            description="Health checks of each instance. Unset: the readiness of Pods, none for endpoints. []: none.",
+        )
     )
     deletion_policy: Literal["Deregister", "Orphan"] = Field(
         default="Deregister",

@@ -169,6 +169,17 @@ class AgentRegistry:
         session = self._of(consul_node)
         return session is not None and session.ready
 
+    async def out_of_reach(self, registration: RegistrationKey) -> Sequence[str]:
+        """Those that the catalog, asked through an agent that answers, knows of beyond the agents that answer."""
+        sessions = list(self._sessions.values())
+        ready = [session for session in sessions if session.ready]
+        if len(ready) == len(sessions) and not self._unaddressed:
+            return ()
+        if not ready:
+            raise NotSent(self.status().reason)
+        found = await ready[0].holders(registration)
+        return sorted(found - {session.node for session in ready})
+
     def _of(self, consul_node: str) -> AgentSession | None:
         label = self._owners.get(consul_node)
         return None if label is None else self._sessions.get(label)

@@ -113,7 +113,7 @@ class CatalogRegistry:
     def set_nodes(self, nodes: Mapping[str, Node]) -> None:
         """The cluster's nodes are none of this mode's concern."""
 
-    def lane(self, _node: str) -> str:
+    def lane(self, node: str) -> str:  # noqa: ARG002
         """All changes go through one lane: a transaction holds those of many nodes."""
         return ""
 
@@ -218,6 +218,12 @@ class CatalogRegistry:
     def reachable(self, consul_node: str) -> bool:
         watch = self._watches.get(consul_node)
         return watch is not None and watch.sound
+
+    async def out_of_reach(self, registration: RegistrationKey) -> Sequence[str]:  # noqa: ARG002
+        """None: all nodes can be written to, or nothing is known of any."""
+        if not self._ready:
+            raise NotSent(self.status().reason)
+        return ()
 
     # --- what stands there ---
 

@@ -63,6 +63,13 @@ class Registry(Protocol):
         """The registrations, existing or not, that own something here."""
         ...
 
+    async def out_of_reach(self, registration: RegistrationKey) -> Sequence[str]:
+        """The Consul nodes that hold something of this registration and can't be written to now.
+
+        Raises the tree of `errors.py` where nobody can be asked.
+        """
+        ...
+
     def reaped(self, registration: RegistrationKey, subject: str) -> bool:
         """Whether the agent itself removed it after it had stayed critical for long (deregister-critical-after)."""
         ...

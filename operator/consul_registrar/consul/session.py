@@ -28,10 +28,11 @@ from consul_registrar.consul.backoff import Backoff, next_index
 from consul_registrar.consul.book import Book, Subject
 from consul_registrar.consul.drift import Catalog
 from consul_registrar.consul.errors import ConsulError, Denied, Misdirected, NotSent, OutcomeUnknown, Stale
+from consul_registrar.consul.holders import holders
 from consul_registrar.consul.sender import Sender
 from consul_registrar.consul.transport import Access, Client, Endpoint, Transport
 from consul_registrar.consul.wire import CheckRow, Identity, Reader, ServiceRow
-from consul_registrar.model import CONNECTING, Change, Key, Reason
+from consul_registrar.model import CONNECTING, Change, Key, Reason, RegistrationKey
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -124,6 +125,10 @@ class AgentSession:
             self.phase = Phase.DOWN
             self.reason = Reason("Stopped", f"the agent at {self.endpoint} is not talked to any more")
             await self._transport.close()
+
+    async def holders(self, registration: RegistrationKey) -> set[str]:
+        """The Consul nodes with an instance of the registration, by the catalog. Raises the tree of `errors.py`."""
+        return await holders(self._transport, self._scope.cluster, self._scope.connection, registration)
 
     async def apply(self, changes: Sequence[Change]) -> list[ConsulError | None]:
         """Write; outcomes in the order of the changes. Changes of one instance are sent one after the other."""
