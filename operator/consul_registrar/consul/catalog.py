@@ -41,6 +41,8 @@ from consul_registrar.model import (
 
 log = logging.getLogger(__name__)
 
+VIRTUAL_NODES = 32
+
 ABOUT = 30.0
 """Seconds between two looks at what only informs: the leader, whether there is a consul-esm."""
 
@@ -55,7 +57,7 @@ class CatalogSettings:
 
     addresses: tuple[tuple[str, int, str], ...]
     datacenter: str = ""
-    virtual_nodes: int = 32
+    virtual_nodes: int = VIRTUAL_NODES
     access: Access = field(default_factory=Access)
     esm: str = "consul-esm"
 

@@ -147,15 +147,14 @@ class CatalogWriter:
 
     def _needs(self, units: Sequence[Unit]) -> dict[str, Op]:
         """An operation for each node that doesn't exist, or doesn't ask for probes that it gets now."""
+        registering = {unit.change.node for unit in units if isinstance(unit.change, Register)}
+        probed = {unit.change.node for unit in units if unit.probed}
         needs = {}
-        for node in {unit.change.node for unit in units}:
-            book = self._watches[node].book
-            probed = book.probed or any(unit.probed for unit in units if unit.change.node == node)
-            if book.row is None and any(isinstance(u.change, Register) for u in units if u.change.node == node):
-                needs[node] = node_op(node, node_meta(*self._whose, probed=probed), self._datacenter, 0)
-            elif book.row is not None and probed and not book.probed:
-                meta = node_meta(*self._whose, probed=True)
-                needs[node] = node_op(node, meta, self._datacenter, book.row.ModifyIndex)
+        for node in sorted(registering):
+            row = self._watches[node].book.row
+            if row is None or (node in probed and not self._watches[node].book.probed):
+                meta = node_meta(*self._whose, probed=node in probed)
+                needs[node] = node_op(node, meta, self._datacenter, row.ModifyIndex if row else 0)
         return needs
 
     async def _tidy(self, changes: Sequence[Change]) -> None:

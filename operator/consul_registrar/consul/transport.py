@@ -37,6 +37,9 @@ CONNECTIONS = 10
 KEEPALIVE = 60.0
 """Seconds; below the 120 s after which Consul closes an idle connection itself."""
 
+PLAIN = {"Accept-Encoding": "identity"}
+"""Consul would compress every long answer; for it and us that costs more than sending it within a datacenter."""
+
 FRESH_TOKEN = 30.0
 """Seconds for which an unknown token may just not have reached the server that was asked."""
 
@@ -170,7 +173,7 @@ class Transport(HTTPClient):  # type: ignore[misc]  # py-consul is untyped
         token = read_token(self._access, self.endpoint)
         if token != self._token:
             self._token, self._token_since = token, time.monotonic()
-        return {"X-Consul-Token": token} if token else {}
+        return PLAIN | ({"X-Consul-Token": token} if token else {})
 
     def _judge(self, failed: ConsulError) -> ConsulError:
         """An unknown token may be one that is too new for a lagging server: for a while only time is needed."""

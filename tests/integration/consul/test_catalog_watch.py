@@ -10,6 +10,7 @@ import pytest
 from catalog_world import NODES, Catalog, Running, recorded, running, to, transactions
 from consul_world import CLUSTER, WEB, deregister, eventually, readiness, register, tcp
 
+from consul_registrar.consul import NotSent
 from consul_registrar.consul.virtual import node_names
 from consul_registrar.model import CONNECTING, Health, Reason
 from devcluster.consul import Consul
@@ -328,3 +329,10 @@ async def test_nothing_runs_on_after_the_end(catalog):
     async with running(to(catalog.consul.http_addr)) as registry:
         await registry.is_ready()
     assert asyncio.all_tasks() <= before
+
+
+async def test_all_is_within_reach_or_nobody_knows(registry):
+    assert await registry.registry.out_of_reach(WEB) == ()
+    async with running(to("http://127.0.0.1:9")) as cut_off:
+        with pytest.raises(NotSent):
+            await cut_off.registry.out_of_reach(WEB)
