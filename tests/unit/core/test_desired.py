@@ -342,7 +342,7 @@ def test_a_same_named_successor_is_another_instance() -> None:
     ],
 )
 def test_no_two_owners_share_an_id(one: Owner, other: Owner) -> None:
-    spec = of_endpoints(consulRefs=[{"name": one.connection}, {"name": other.connection}])
+    spec = of_endpoints(consulRefs=[{"name": name} for name in sorted({one.connection, other.connection})])
     found = {present(of_endpoint(spec=spec, owner=owner)).id for owner in (one, other)}
     assert len(found) == 2
 

@@ -66,13 +66,10 @@ async def test_a_terminating_pod_is_removed_without_asking_anybody() -> None:
     assert world.cluster.reads == 0
 
 
-_UNSEEN = pytest.mark.xfail(strict=True, reason="the cache drops a malformed registration's selector")
-
-
 @pytest.mark.parametrize(
     "spec",
     [
-        pytest.param({"pods": {}}, marks=_UNSEEN),
+        {"pods": {}},
         of_pods(consulRefs=[{"name": "default"}, {"name": "missing"}]),
     ],
 )
@@ -254,9 +251,6 @@ async def test_moving_to_another_consul_makes_before_it_breaks() -> None:
     assert causes(world) == [Cause.DESIRED, Cause.UNSELECTED]
 
 
-@pytest.mark.xfail(
-    strict=True, reason="an outcome awaited in a Consul that was left before it came is awaited for ever"
-)
 @instantly
 async def test_leaving_a_consul_that_never_connected_does_not_keep_status_waiting() -> None:
     world = World(default={}, far={"connecting": True})
@@ -308,9 +302,6 @@ async def test_what_its_agent_reaped_is_registered_at_once_when_the_pod_changes(
     assert len(world.consul.held) == 1
 
 
-@pytest.mark.xfail(
-    strict=True, reason="Reconciler._left_reaped notes the try before the write: a failed one counts as reaped again"
-)
 @instantly
 async def test_a_failed_write_is_no_second_reaping() -> None:
     world = World()
@@ -398,7 +389,6 @@ async def test_a_person_may_let_it_go_at_once() -> None:
     assert "removed" in world.cluster.finalizers
 
 
-@pytest.mark.xfail(strict=True, reason="Reports.touch makes the tally of a forgotten registration anew")
 @instantly
 async def test_a_registration_that_went_unseen_leaves_nothing_and_is_forgotten() -> None:
     world = World()
@@ -517,7 +507,6 @@ async def test_a_nodes_new_label_reaches_its_pods() -> None:
     assert [i.tags for i in world.consul.held] == [("z1",)]
 
 
-@pytest.mark.xfail(strict=True, reason="Nodes.put looks at a node's Pods only where the node was known before")
 @instantly
 async def test_a_node_that_is_seen_after_its_pods_reaches_them() -> None:
     world = World()
