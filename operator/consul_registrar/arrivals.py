@@ -57,8 +57,8 @@ class Nodes:
         self._names[obj.uid] = obj.name
         if before is None or before.addresses != obj.addresses:
             self._consuls.set_nodes()
-        if before is not None and before.labels != obj.labels:
-            self._pods_on(obj.name)
+        if before is None or before.labels != obj.labels:
+            pods_on(self._cache, self._queue, obj.name)
 
     def remove(self, uid: str) -> None:
         """A node is gone."""
@@ -70,16 +70,12 @@ class Nodes:
 
     vanished = remove
 
-    def _pods_on(self, node: str) -> None:
-        pods_on(self._cache, self._queue, node)
-
 
 def pods_on(cache: Cache, queue: Queue[Key], node: str) -> None:
     """Put every subject on a node on the queue: its labels, or its agent's state, have changed."""
-    for pod in cache.pods().values():
-        if pod.node == node:
-            for registration in cache.selecting(pod):
-                queue.add(Key(registration, pod.uid))
+    for pod in cache.pods_on(node):
+        for registration in cache.selecting(pod):
+            queue.add(Key(registration, pod.uid))
 
 
 class Registrations:

@@ -57,6 +57,7 @@ class Cache:
         self._pods: dict[str, Pod] = {}
         self._deleted: dict[str, Pod] = {}
         self._pods_in: dict[str, dict[str, Pod]] = {}
+        self._pods_on: dict[str, set[str]] = {}
         self._selectors: dict[str, _Selectors] = {}
 
     # Pods
@@ -75,6 +76,9 @@ class Cache:
         self._pods[pod.uid] = pod
         self._deleted.pop(pod.uid, None)
         self._pods_in.setdefault(pod.namespace, {})[pod.uid] = pod
+        self._pods_on.setdefault(pod.node, set()).add(pod.uid)
+        if before is not None and before.node != pod.node:
+            self._leave_node(before)
         concerned = self.selecting(pod)
         return concerned if before is None or before.labels == pod.labels else concerned | self.selecting(before)
 
@@ -93,11 +97,22 @@ class Cache:
         pod = self._pods.pop(uid, None)
         if pod is None:
             return set()
+        self._leave_node(pod)
         namespace = self._pods_in[pod.namespace]
         del namespace[uid]
         if not namespace:
             del self._pods_in[pod.namespace]
         return self.selecting(pod)
+
+    def pods_on(self, node: str) -> list[Pod]:
+        """The Pods on a node."""
+        return [self._pods[uid] for uid in self._pods_on.get(node, ())]
+
+    def _leave_node(self, pod: Pod) -> None:
+        uids = self._pods_on[pod.node]
+        uids.discard(pod.uid)
+        if not uids:
+            del self._pods_on[pod.node]
 
     def selecting(self, pod: Pod) -> set[RegistrationKey]:
         """The registrations whose selector takes this Pod."""
@@ -115,10 +130,12 @@ class Cache:
     # Registrations
 
     def put_registration(self, registration: Registration) -> None:
-        """Take a registration."""
+        """Take a registration. A malformed one keeps the selector that it had: what goes must still leave Consul."""
         self.registrations[registration.key] = registration
         spec = registration.spec
-        if isinstance(spec, Reason) or spec.pods is None:
+        if isinstance(spec, Reason):
+            return
+        if spec.pods is None:
             self._forget_selector(registration.key)
             return
         selectors = self._selectors.setdefault(registration.key.namespace, _Selectors())

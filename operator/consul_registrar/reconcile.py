@@ -108,7 +108,7 @@ class Reconciler:
         """The whole way: gather -> desired -> plan -> confirm -> write -> report."""
         facts = self._gatherer.facts(key, subject, registry)
         if isinstance(facts.place, Reason) and facts.place.code == model.CONNECTING:
-            return NoNews()
+            return NoNews() if self._consuls.wanted(key, registry.name) else Done(None)
         want = self._left_reaped(registry, facts, desired(facts))
         changes = plan(want, facts.standing)
         passing = self._passing(facts, changes)
@@ -131,7 +131,6 @@ class Reconciler:
             self._reaped.notice(where, name_of(facts), seen, self._epoch())
         if self._reaped.waits(where, seen, self._epoch()) is not None:
             return Kept(REAPED, problem=True)
-        self._reaped.tried(where)
         return want
 
     def _passing(self, facts: Facts, changes: tuple[Change, ...]) -> tuple[Change, ...]:
@@ -164,6 +163,8 @@ class Reconciler:
         standing = registry.instances(facts.owner.key, facts.subject)
         where = (facts.owner.key, facts.subject, registry.name)
         counted = outcome(facts, want, standing, withheld=withheld)
+        if isinstance(want, Present) and standing:
+            self._reaped.tried(where)
         if counted is None or counted.health is model.Health.PASSING:
             self._reaped.forget(where)
         return Done(counted, self._reaped.waits(where, looks(facts.registration, facts.pod), self._epoch()))

@@ -78,7 +78,7 @@ class Reports:
 
     def put(self, key: RegistrationKey, connection: str, subject: str, outcome: Outcome | None) -> None:
         """What became of a subject; None: nothing is left of it."""
-        if self._tally(key).put(connection, subject, outcome):
+        if (outcome is not None or key in self._tallies) and self._tally(key).put(connection, subject, outcome):
             self.touch(key)
 
     def stands(self, key: RegistrationKey, connection: str, subject: str) -> None:
@@ -173,12 +173,15 @@ class Reports:
 
     def _may_speak(self, key: RegistrationKey) -> bool:
         """Not before all outcomes are known; where that takes over a second, status says that they are awaited."""
-        if not self._tally(key).unknown and not self._is_connecting(key):
+        if not self._awaited(key) and not self._is_connecting(key):
             self._late.pop(key, None)
             return True
         if key not in self._late:
             self._late[key] = asyncio.get_running_loop().call_later(_SPACING, self._speak_anyway, key)
         return False
+
+    def _awaited(self, key: RegistrationKey) -> int:
+        return len(self._tallies[key].unknown) if key in self._tallies else 0
 
     def _is_connecting(self, key: RegistrationKey) -> bool:
         registration = self._cache.registrations.get(key)

@@ -117,8 +117,8 @@ class Tally:
         return {subject for _, subject in self._outcomes.keys() | self.unknown}
 
     def connections(self) -> set[str]:
-        """The Consuls for which there are outcomes."""
-        return set(self._counts)
+        """The Consuls for which there are outcomes, or will be."""
+        return {*self._counts, *(connection for connection, _ in self.unknown)}
 
     def summary(self) -> Summary:
         """The counts as they are now."""

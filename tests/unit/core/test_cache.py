@@ -76,11 +76,17 @@ def test_only_so_many_deleted_pods_are_remembered_the_latest_ones(monkeypatch: p
     assert [made.pod(pod(name).uid) is not None for name in "abc"] == [False, True, True]
 
 
-@pytest.mark.parametrize("spec", [{"pods": {}}, of_endpoints()])
-def test_a_registration_that_no_longer_selects_selects_nothing(spec: Any) -> None:
+def test_a_registration_that_becomes_malformed_keeps_its_pods_so_that_those_that_go_are_noticed() -> None:
     made = cache()
     made.put_pod(pod())
-    made.put_registration(registration(spec))
+    made.put_registration(registration({"pods": {}}))
+    assert made.selected(KEY) == {pod().uid}
+
+
+def test_a_registration_that_no_longer_selects_selects_nothing() -> None:
+    made = cache()
+    made.put_pod(pod())
+    made.put_registration(registration(of_endpoints()))
     assert (made.selecting(pod()), made.selected(KEY)) == (set(), set())
     assert KEY in made.registrations
 

@@ -58,7 +58,7 @@ class Tallies(RuleBasedStateMachine):
         assert json.dumps(asdict(self.tally.summary())) == json.dumps(asdict(fresh.summary()))
         assert self.tally.unknown == self.awaited
         assert self.tally.subjects() == {subject for _, subject in self.known.keys() | self.awaited}
-        assert self.tally.connections() == {consul for consul, _ in self.known}
+        assert self.tally.connections() == {consul for consul, _ in self.known.keys() | self.awaited}
 
     @invariant()
     def counts_what_a_person_would(self) -> None:
