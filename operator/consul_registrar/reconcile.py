@@ -154,7 +154,9 @@ class Reconciler:
         return Done(unreachable(self._gatherer.name(subject), reason))
 
     def _failed(self, registry: Registry, facts: Facts, want: Want, error: ConsulError) -> Failed:
-        logger.warning("%s: %s", name_of(facts), error.reason.message, extra={"reason": error.reason.code})
+        said = self._reports.outcome(facts.owner.key, registry.name, facts.subject)
+        if said is None or said.reason != error.reason:  # each retry anew would only say it again
+            logger.warning("%s: %s: %s", name_of(facts), error.reason.code, error.reason.message)
         standing = registry.instances(facts.owner.key, facts.subject)
         asked = error.after or 0.0 if isinstance(error, Throttled) else 0.0
         return Failed(failure(facts, want, standing, error.reason), asked if error.retry else _SLOW_RETRY)

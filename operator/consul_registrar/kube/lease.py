@@ -22,12 +22,14 @@ from consul_registrar.kube.errors import Conflict, KubeError, NotFound
 _log = logging.getLogger(__name__)
 
 #: Seconds that a term lasts without being renewed: a killed leader is followed after that and one look.
-TERM = 6.0
+TERM = 7.0
 #: Seconds between two renewals, and between two looks of a standby.
 RENEW = 1.5
 LOOK = 0.5
+#: Seconds that one try may take; two fit into a term, so that one lost answer loses no leadership.
+PATIENCE = 2.0
 #: Seconds before the end of its term at which a leader sends nothing more: what is in flight has time to arrive.
-MARGIN = 1.5
+MARGIN = 1.0
 
 
 class _Spec(msgspec.Struct, omit_defaults=True):
@@ -104,12 +106,12 @@ class Leadership:
 
     async def _try(self, step: Callable[[], Awaitable[bool]]) -> bool:
         try:
-            async with asyncio.timeout(TERM / 2):
+            async with asyncio.timeout(PATIENCE):
                 return await step()
         except Conflict:
             return False
         except (KubeError, TimeoutError, msgspec.DecodeError) as error:
-            _log.warning("the lease %s can't be read or written: %s", self._path, error or "timed out")
+            _log.warning("the lease %s can't be read or written: %s", self._path, str(error) or "timed out")
             return False
 
     async def _read(self) -> _Lease | None:
