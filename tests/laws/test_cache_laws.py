@@ -45,15 +45,15 @@ class Caches(RuleBasedStateMachine):
         super().__init__()
         self.cache = Cache()
         self.pods: dict[str, Pod] = {}
-        self.registrations: dict[RegistrationKey, Registration] = {}
+        self.registrations: dict[RegistrationKey, Registration] = {}  # malformed ones as they were before
 
     def taking(self, candidate: Pod | None) -> set[RegistrationKey]:
         return {k for k, found in self.registrations.items() if candidate is not None and takes(found, candidate)}
 
-    @rule(uid=UIDS, labels=LABELS)
-    def put_pod(self, uid: str, labels: dict[str, str]) -> None:
+    @rule(uid=UIDS, labels=LABELS, node=st.sampled_from(["node-0", "node-1"]))
+    def put_pod(self, uid: str, labels: dict[str, str], node: str) -> None:
         before = self.pods.get(uid)
-        new = pod(uid, uid=uid, namespace="ab"[int(uid[-1]) % 2], labels=labels)
+        new = pod(uid, uid=uid, namespace="ab"[int(uid[-1]) % 2], labels=labels, node=node)
         self.pods[uid] = new
         assert self.cache.put_pod(new) == self.taking(before) | self.taking(new)
 
@@ -70,7 +70,8 @@ class Caches(RuleBasedStateMachine):
     @rule(namespace=NAMESPACES, name=NAMES, spec=SPECS)
     def put_registration(self, namespace: str, name: str, spec: Any) -> None:
         new = registration(spec, namespace=namespace, name=name)
-        self.registrations[new.key] = new
+        if not isinstance(new.spec, Reason):
+            self.registrations[new.key] = new
         self.cache.put_registration(new)
 
     @rule(namespace=NAMESPACES, name=NAMES)
@@ -82,6 +83,10 @@ class Caches(RuleBasedStateMachine):
     @invariant()
     def answers_like_a_scan(self) -> None:
         assert self.cache.pods() == self.pods
+        for name in ("node-0", "node-1", "nowhere"):
+            assert {each.uid for each in self.cache.pods_on(name)} == {
+                u for u, p in self.pods.items() if p.node == name
+            }
         for each in self.pods.values():
             assert self.cache.selecting(each) == self.taking(each)
         for key, found in self.registrations.items():

@@ -50,6 +50,19 @@ class Tallies(RuleBasedStateMachine):
         if (consul, subject) not in self.known:
             self.awaited.add((consul, subject))
 
+    @rule()
+    def renew(self) -> None:
+        self.tally.renew()
+        self.awaited |= self.known.keys()
+
+    @rule(consul=CONSULS, subject=SUBJECTS)
+    def stands(self, consul: str, subject: str) -> None:
+        where = (consul, subject)
+        known = where in self.awaited and where in self.known
+        assert self.tally.stands(consul, subject) is known
+        if known:
+            self.awaited.discard(where)
+
     @invariant()
     def counts_like_a_fresh_count(self) -> None:
         fresh = Tally()
