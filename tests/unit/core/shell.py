@@ -52,6 +52,9 @@ class FakeRegistry:
     def status(self) -> RegistryStatus:
         return RegistryStatus(self.ready, Reason("Connected" if self.ready else "Unreachable", "so it is"))
 
+    def lane(self, node: str) -> str:
+        return node
+
     def place(self, node: Node | None, identity: str, standing: Sequence[Instance]) -> str | Reason:
         return self.here
 

@@ -11,6 +11,8 @@ from consul_registrar.api.connection import ConsulConnectionSpec
 from consul_registrar.model import Reason
 from unit.core.build import KEY, OLD, body, connection, of_endpoints, of_pods, registration
 
+CATALOG = {"mode": "Catalog", "nodeAgents": None, "addresses": ["http://a:8500", "http://b:8500"]}
+
 
 def test_a_registration_is_named_and_published_by_its_own_name() -> None:
     found = registration()
@@ -68,7 +70,9 @@ def test_deletion_shows() -> None:
         ({"nodeAgents": {}, "addresses": ["http://a:8500"]}, "must have exactly one of addresses and nodeAgents"),
         ({"nodeAgents": None}, "must have exactly one of addresses and nodeAgents"),
         ({"mode": None}, "'Agent'"),
-        ({"nodeAgents": None, "addresses": ["http://a:8500", "http://b:8500"]}, "at most 1 item"),
+        ({"nodeAgents": None, "addresses": ["http://a:8500", "http://b:8500"]}, "must have one address in mode Agent"),
+        ({"mode": "Catalog"}, "must have addresses and no nodeAgents in mode Catalog"),
+        ({"virtualNodes": 4}, "must not have virtualNodes in mode Agent"),
         ({"nodeAgents": None, "addresses": ["ftp://a"]}, "should match pattern"),
         ({"nodeAgents": None, "addresses": ["http://a:8500/path"]}, "should match pattern"),
         ({"nodeAgents": None, "addresses": ["http://user@a"]}, "should match pattern"),
@@ -90,6 +94,11 @@ def test_a_connection_leads_to_one_agent(url: str) -> None:
     found = connection(nodeAgents=None, addresses=[url]).spec
     assert isinstance(found, ConsulConnectionSpec)
     assert (found.addresses, found.policy, found.shared_names) == ([url], "Sync", "Refuse")
+
+
+@pytest.mark.parametrize("more", [{}, {"virtualNodes": 1}, {"virtualNodes": 64}])
+def test_a_connection_in_mode_catalog_has_servers(more: dict[str, Any]) -> None:
+    assert isinstance(connection(**CATALOG, **more).spec, ConsulConnectionSpec)
 
 
 _JSON = st.recursive(

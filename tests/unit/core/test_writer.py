@@ -27,6 +27,9 @@ class Consul:
         self.open = asyncio.Event()
         self._answer = answer or (lambda changes: [None] * len(changes))
 
+    def lane(self, node: str) -> str:
+        return node
+
     async def apply(self, node: str, changes: Sequence[Change]) -> Answers:
         self.batches.append(list(changes))
         self.nodes.append(node)
