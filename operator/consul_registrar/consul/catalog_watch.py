@@ -37,8 +37,9 @@ SPACING = 0.25
 
 SLOWEST = 2.0
 
-OWN = 1.0
-"""Seconds until a node is read again that only our own writes can have changed."""
+OWN = 0.7
+OWN_MOST = 1.4
+"""Seconds until a node is read again that only our own writes can have changed; the most while they go on and on."""
 
 ECHO = 0.3
 """Seconds after an acknowledged write in which a change of its node is taken for that write's."""
@@ -77,6 +78,7 @@ class NodeWatch:
         self._echo_until = 0.0
         self._read_at = 0.0
         self._spacing = SPACING
+        self._patience = OWN
 
     def wake(self) -> None:
         """What is known may be wrong: read it soon."""
@@ -139,8 +141,10 @@ class NodeWatch:
     async def _pause(self) -> None:
         """Until the node is to be read again: soon after a change, later after one of our own."""
         await self._rung.wait()
+        goes_on = time.monotonic() < self._read_at + OWN and not self._hurry.is_set()
+        self._patience = min(self._patience * 1.5, OWN_MOST) if goes_on else OWN
         with suppress(TimeoutError):
-            async with asyncio.timeout(OWN):
+            async with asyncio.timeout(self._patience):
                 await self._hurry.wait()
         await asyncio.sleep(self._read_at + self._spacing - time.monotonic())
         self._rung.clear()
