@@ -22,7 +22,7 @@ from consul_registrar.cache import Cache
 from consul_registrar.cluster import Cluster
 from consul_registrar.connection_status import ConnectionStatus
 from consul_registrar.consuls import Consuls
-from consul_registrar.credentials import AgentConnections
+from consul_registrar.credentials import ConsulConnections
 from consul_registrar.gather import Gatherer
 from consul_registrar.lifecycle import Lifecycle
 from consul_registrar.model import Key, Pod
@@ -98,7 +98,7 @@ class Operator:
         metrics.REGISTRY.register(metrics.WorkQueue("subjects", self._queue.numbers))
 
     def _connect(self) -> Consuls:
-        agents = AgentConnections(
+        connections = ConsulConnections(
             self._settings.cluster,
             self._cluster.secret,
             self._found,
@@ -106,7 +106,7 @@ class Operator:
             direct_tokens(self._settings),
             self._leadership.may_write,
         )
-        return Consuls(self._cache, agents.serve, self._count, self._connection_changed)
+        return Consuls(self._cache, connections.serve, self._count, self._connection_changed)
 
     def _decide(self) -> Reconciler:
         gatherer = Gatherer(self._settings.cluster, self._cache, self._acceptance, self._cluster)

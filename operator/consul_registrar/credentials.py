@@ -1,4 +1,4 @@
-"""From a connection's spec to a running agent registry: addresses, certificate authorities, the token.
+"""From a connection's spec to a running registry: addresses, certificate authorities, the token.
 
 Decides when credentials are read again: every half minute. A changed token is used from then on, changed authorities
 need new connections. Values are never logged. What is done with them is `consul/`'s matter.
@@ -12,7 +12,18 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from consul_registrar.api.connection import ConsulConnectionSpec, SecretKeyRef, Source
-from consul_registrar.consul import Access, AgentRegistry, AgentSettings, ConsulError, OnChange, Tls, tls_context
+from consul_registrar.consul import (
+    VIRTUAL_NODES,
+    Access,
+    AgentRegistry,
+    AgentSettings,
+    CatalogRegistry,
+    CatalogSettings,
+    ConsulError,
+    OnChange,
+    Tls,
+    tls_context,
+)
 from consul_registrar.consuls import NodeRegistry, Unusable
 from consul_registrar.model import Reason
 
@@ -40,8 +51,8 @@ class _Token:
         return self.value
 
 
-class AgentConnections:
-    """Serves connections of mode Agent."""
+class ConsulConnections:
+    """Serves connections of either mode."""
 
     def __init__(
         self,
@@ -63,14 +74,7 @@ class AgentConnections:
         """Run a registry for a spec; returns when its authorities have changed. Raises Unusable."""
         credentials = await self._credentials(name, spec)
         token = _Token(credentials.token)
-        registry = AgentRegistry(
-            name,
-            self._cluster,
-            _settings(spec, token, credentials.ca),
-            self._on_change,
-            on_agent=lambda label: self._on_agent(name, label),
-            may_write=self._may_write,
-        )
+        registry = self._registry(name, spec, _access(spec, token, credentials.ca))
         take(registry)
         running = asyncio.ensure_future(registry.run())
         try:
@@ -78,6 +82,18 @@ class AgentConnections:
         finally:
             running.cancel()
             await asyncio.gather(running, return_exceptions=True)
+
+    def _registry(self, name: str, spec: ConsulConnectionSpec, access: Access) -> AgentRegistry | CatalogRegistry:
+        def changed(label: str) -> None:
+            self._on_agent(name, label)
+
+        if spec.mode == "Catalog":
+            catalog = _catalog_settings(spec, access)
+            return CatalogRegistry(
+                name, self._cluster, catalog, self._on_change, on_agent=changed, may_write=self._may_write
+            )
+        agents = _agent_settings(spec, access)
+        return AgentRegistry(name, self._cluster, agents, self._on_change, on_agent=changed, may_write=self._may_write)
 
     async def _keep_fresh(
         self, name: str, spec: ConsulConnectionSpec, token: _Token, ca: str, running: "asyncio.Future[None]"
@@ -112,24 +128,36 @@ class AgentConnections:
             raise Unusable(Reason("FileNotReadable", f"{where}: {error}")) from error
 
 
-def _settings(spec: ConsulConnectionSpec, token: _Token, ca: str) -> AgentSettings:
+def _access(spec: ConsulConnectionSpec, token: _Token, ca: str) -> Access:
     try:
         context = tls_context(Tls(ca=ca)) if _is_https(spec) else None
     except ConsulError as error:
         raise Unusable(error.reason) from error
-    access = Access(
+    return Access(
         token=token,
         tls=context,
         server_name=spec.tls.server_name if spec.tls else "",
         allow_plaintext_token=spec.auth.allow_plaintext_token if spec.auth else False,
     )
+
+
+def _agent_settings(spec: ConsulConnectionSpec, access: Access) -> AgentSettings:
     datacenter = spec.datacenter or ""
     if spec.node_agents is not None:
         agents = spec.node_agents
         return AgentSettings("", agents.address_type, agents.port, agents.scheme, datacenter, access)
-    url = urlsplit((spec.addresses or [""])[0])
-    port = url.port or (443 if url.scheme == "https" else 80)
-    return AgentSettings(host=url.hostname or "", port=port, scheme=url.scheme, datacenter=datacenter, access=access)
+    host, port, scheme = _address((spec.addresses or [""])[0])
+    return AgentSettings(host=host, port=port, scheme=scheme, datacenter=datacenter, access=access)
+
+
+def _catalog_settings(spec: ConsulConnectionSpec, access: Access) -> CatalogSettings:
+    addresses = tuple(map(_address, spec.addresses or ()))
+    return CatalogSettings(addresses, spec.datacenter or "", spec.virtual_nodes or VIRTUAL_NODES, access)
+
+
+def _address(text: str) -> tuple[str, int, str]:
+    url = urlsplit(text)
+    return url.hostname or "", url.port or (443 if url.scheme == "https" else 80), url.scheme
 
 
 def _is_https(spec: ConsulConnectionSpec) -> bool:

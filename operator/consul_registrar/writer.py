@@ -29,7 +29,7 @@ class _Waiting:
 
 
 class Lane:
-    """The writes to one Consul node."""
+    """The writes to one Consul node, or to several that are written to together."""
 
     def __init__(self, registry: Registry, node: str, audit: Audit) -> None:
         self._registry = registry
@@ -89,9 +89,10 @@ class Lane:
 
 
 class Lanes:
-    """A lane for each Consul node of a registry, made when first needed."""
+    """The lanes of a registry, made when first needed."""
 
     def __init__(self, registry: Registry, audit: Audit) -> None:
+        self._lane_of = registry.lane
         self._make: Callable[[str], Lane] = lambda node: Lane(registry, node, audit)
         self._lanes: dict[str, Lane] = {}
 
@@ -100,8 +101,9 @@ class Lanes:
         await asyncio.gather(*(lane.stop() for lane in self._lanes.values()))
 
     async def write(self, change: Change) -> None:
-        """Write one change through the lane of its node. Raises the ConsulError that it met."""
-        lane = self._lanes.get(change.node)
+        """Write one change through its lane. Raises the ConsulError that it met."""
+        name = self._lane_of(change.node)
+        lane = self._lanes.get(name)
         if lane is None:
-            lane = self._lanes[change.node] = self._make(change.node)
+            lane = self._lanes[name] = self._make(name)
         await lane.write(change)

@@ -76,8 +76,9 @@ class NodeAgents(Model):
 class ConsulConnectionSpec(Model):
     """Which Consul, how to reach it and what may be done there."""
 
-    mode: Literal["Agent"] = Field(
-        description="Agent: instances are registered with Consul client agents, which run their checks. Can't be "
+    mode: Literal["Agent", "Catalog"] = Field(
+        description="Agent: instances are registered with Consul client agents, which run their checks. Catalog: they "
+        "are written to the servers' catalog, on virtual nodes; tcp and http checks are run by consul-esm. Can't be "
         "changed."
     )
     addresses: (
@@ -91,16 +92,24 @@ class ConsulConnectionSpec(Model):
                     ),
                 ]
             ],
-            Field(min_length=1, max_length=1, json_schema_extra=SET),
+            Field(min_length=1, max_length=8, json_schema_extra=SET),
         ]
         | None
     ) = Field(
         default=None,
-        description="URL of the one agent to register with, such as http://10.0.0.1:8500. It must lead to one agent, "
-        "never to a load balancer.",
+        description="Agent: URL of the one agent to register with, such as http://10.0.0.1:8500; it must lead to one "
+        "agent, never to a load balancer. Catalog: URLs of servers, or of agents that ask them; the next is used when "
+        "one doesn't answer.",
     )
     node_agents: NodeAgents | None = Field(
         default=None, description="Register each Pod with the agent on its own node. {} takes the defaults."
+    )
+    virtual_nodes: int | None = Field(
+        default=None,
+        ge=1,
+        le=64,
+        description="Catalog: over how many virtual Consul nodes the instances are spread; default: 32. Each costs two "
+        "waiting connections; Consul allows a client 200. When it is changed, only those move whose node goes.",
     )
     datacenter: str | None = Field(
         default=None,
@@ -124,9 +133,24 @@ class ConsulConnectionSpec(Model):
 
     rules = (
         Rule(
-            "has(self.addresses) != has(self.nodeAgents)",
+            "self.mode == 'Catalog' || has(self.addresses) != has(self.nodeAgents)",
             "must have exactly one of addresses and nodeAgents",
-            lambda self: (self.addresses is None) != (self.node_agents is None),
+            lambda self: self.mode == "Catalog" or (self.addresses is None) != (self.node_agents is None),
+        ),
+        Rule(
+            "self.mode == 'Catalog' || !has(self.addresses) || size(self.addresses) == 1",
+            "must have one address in mode Agent",
+            lambda self: self.mode == "Catalog" or self.addresses is None or len(self.addresses) == 1,
+        ),
+        Rule(
+            "self.mode == 'Catalog' || !has(self.virtualNodes)",
+            "must not have virtualNodes in mode Agent",
+            lambda self: self.mode == "Catalog" or self.virtual_nodes is None,
+        ),
+        Rule(
+            "self.mode != 'Catalog' || (has(self.addresses) && !has(self.nodeAgents))",
+            "must have addresses and no nodeAgents in mode Catalog",
+            lambda self: self.mode != "Catalog" or (self.addresses is not None and self.node_agents is None),
         ),
     )
 

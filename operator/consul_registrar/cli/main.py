@@ -48,7 +48,7 @@ def main() -> None:
 )
 @click.option(
     "--mode",
-    type=click.Choice(["", "Agent"]),
+    type=click.Choice(["", "Agent", "Catalog"]),
     default="",
     envvar="CONSUL_REGISTRAR_MODE",
     show_envvar=True,

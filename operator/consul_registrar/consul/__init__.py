@@ -1,9 +1,10 @@
-"""Everything that talks to Consul: the registry protocol, its agent-mode adapter, the errors.
+"""Everything that talks to Consul: the registry protocol, its two adapters, the errors.
 
 Outside of this package only these names are used.
 """
 
 from consul_registrar.consul.agent import AgentRegistry, AgentSettings
+from consul_registrar.consul.catalog import VIRTUAL_NODES, CatalogRegistry, CatalogSettings
 from consul_registrar.consul.errors import (
     ConsulError,
     Denied,
@@ -19,9 +20,12 @@ from consul_registrar.consul.tls import Tls, tls_context
 from consul_registrar.consul.transport import Access, Endpoint
 
 __all__ = [
+    "VIRTUAL_NODES",
     "Access",
     "AgentRegistry",
     "AgentSettings",
+    "CatalogRegistry",
+    "CatalogSettings",
     "ConsulError",
     "Denied",
     "Endpoint",

@@ -198,6 +198,10 @@ class AgentRegistry:
     def reaped(self, registration: RegistrationKey, subject: str) -> bool:
         return (registration, subject) in self._scope.reaped
 
+    def lane(self, node: str) -> str:
+        """Each agent has its own, so that a slow one keeps no other waiting."""
+        return node
+
     async def apply(self, node: str, changes: Sequence[Change]) -> Sequence[ConsulError | None]:
         """Write to one agent; answered at once with `NotSent` while the agent is not ready."""
         session = self._of(node)

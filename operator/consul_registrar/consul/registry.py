@@ -1,4 +1,4 @@
-"""The port to one Consul: read what is ours, apply changes, tell what changed. Adapters: `agent.py`.
+"""The port to one Consul: read what is ours, apply changes, tell what changed. Adapters: `agent.py`, `catalog.py`.
 
 What to write is decided elsewhere (`plan.py`); an adapter decides how, and where an instance can stand.
 """
@@ -74,8 +74,12 @@ class Registry(Protocol):
         """Whether the agent itself removed it after it had stayed critical for long (deregister-critical-after)."""
         ...
 
+    def lane(self, node: str) -> str:
+        """Changes of one lane are sent together, one batch after the other; `apply` is given the lane as its node."""
+        ...
+
     async def apply(self, node: str, changes: Sequence[Change]) -> Sequence[ConsulError | None]:
-        """Write changes for one Consul node; one outcome each, in order. None: acknowledged by Consul.
+        """Write changes of one lane; one outcome each, in order. None: acknowledged by Consul.
 
         Never raises for what Consul answers. Two changes of one instance are sent in the order given.
         """
