@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 import pytest
-from operator_world import Operator, World, always, deployment, eventually, statuses
+from operator_world import EXAMPLES, Operator, World, always, deployment, eventually, statuses
 
 from devcluster import Cluster
 
@@ -12,10 +12,11 @@ CONNECTIONS = "/apis/consul-registrar.dev/v1alpha1/consulconnections"
 
 @pytest.fixture(scope="module")
 def catalog(cluster: Cluster) -> Iterator[str]:
-    """A connection to the servers' catalog, spread over four virtual nodes."""
-    spec = {"mode": "Catalog", "addresses": [cluster.consul.http_addr], "virtualNodes": 4}
-    body = {"apiVersion": "consul-registrar.dev/v1alpha1", "kind": "ConsulConnection", "metadata": {"name": "catalog"}}
-    cluster.api.request("POST", CONNECTIONS, body | {"spec": spec})
+    """The example connection, led to this cluster's server: four virtual nodes."""
+    text = (EXAMPLES / "01-connection-catalog.yaml").read_text()
+    manifest = text.replace("http://127.0.0.1:8500", cluster.consul.http_addr)
+    assert manifest != text
+    cluster.kubectl("apply", "-f", "-", stdin=manifest)
     yield "catalog"
     cluster.api.request("DELETE", f"{CONNECTIONS}/catalog")
 

@@ -19,7 +19,7 @@ from consul_registrar.cli.main import main as command
 
 #: Consul's own variables, of which `settings.py` makes the connection `default`.
 VARIABLES = {
-    "CONSUL_HTTP_ADDR": "Address of the one agent, with or without a scheme. Must be set.",
+    "CONSUL_HTTP_ADDR": "Address of the one agent (mode Catalog: of a server), with or without a scheme. Must be set.",
     "CONSUL_HTTP_SSL": "`true`: https where the address has no scheme.",
     "CONSUL_CACERT": "File with certificate authorities in PEM.",
     "CONSUL_TLS_SERVER_NAME": "Name to verify in the certificate.",

@@ -202,8 +202,8 @@ def _whole(path: str, answer: Answer) -> Answer:
     """Nothing may be concluded from what a filtered list lacks."""
     if answer.filtered:
         message = (
-            f'{path} was answered in part: ACLs hid the rest. Give the token\'s policy `read` on service_prefix "" '
-            "and `write` on the node_prefix of this connection's nodes"
+            f'{path} was answered in part: ACLs hid the rest. Give the token\'s policy `read` on service_prefix "" and '
+            'node_prefix "", and `write` on the node_prefix of this connection\'s nodes'
         )
         raise Denied(Reason("ReadIncomplete", message))
     return answer
