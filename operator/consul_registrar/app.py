@@ -124,6 +124,7 @@ class Operator:
             self._cache,
             self._consuls,
             users=self._connection_changed,
+            look=self._connection_status.look,
             fallback={default.name: default} if default else {},
         )
         return kube.CustomResources(

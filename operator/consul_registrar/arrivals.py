@@ -12,7 +12,7 @@ from consul_registrar.cache import Cache
 from consul_registrar.consuls import Consuls
 from consul_registrar.kube import CustomObject
 from consul_registrar.model import Key, Node, Pod, RegistrationKey
-from consul_registrar.objects import Connection, Registration
+from consul_registrar.objects import FINALIZER, Connection, Registration
 from consul_registrar.queue import Queue
 from consul_registrar.reports import Reports
 
@@ -148,23 +148,29 @@ class Connections:
         cache: Cache,
         consuls: Consuls,
         users: Callable[[str], None],
+        look: Callable[[], None],
         fallback: dict[str, Connection],
     ) -> None:
         self._cache = cache
         self._consuls = consuls
         self._users = users
+        self._look = look
         self._fallback = fallback
         self._names: dict[str, str] = {}
         for name in fallback:
             self._stand_in(name)
 
     def put(self, obj: CustomObject) -> None:
-        """A connection is new, or has changed."""
+        """A connection is new, or has changed. It is put to work once our finalizer holds it.
+
+        Without it, it could be deleted while instances stand there that only it can remove.
+        """
         new = objects.connection(obj.body)
         before = self._cache.connections.get(new.name)
         self._names[new.meta.uid] = new.name
         self._cache.connections[new.name] = new
-        if before is None or before.spec != new.spec:
+        self._look()
+        if FINALIZER in new.meta.finalizers and (before is None or _at_work(before) != _at_work(new)):
             self._consuls.put(new.name, new.spec)
             self._users(new.name)
 
@@ -185,3 +191,7 @@ class Connections:
             self._consuls.put(name, self._fallback[name].spec)
 
     vanished = remove
+
+
+def _at_work(connection: Connection) -> object:
+    return FINALIZER in connection.meta.finalizers, connection.spec

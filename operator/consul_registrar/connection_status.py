@@ -7,6 +7,7 @@ registration's own status is `reports.py`'s.
 import asyncio
 import logging
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from typing import Any, Protocol
 
 from consul_registrar.cache import Cache
@@ -43,14 +44,22 @@ class ConnectionStatus:
         self._consuls = consuls
         self._publisher = publisher
         self._now = now
+        self._changed = asyncio.Event()
+
+    def look(self) -> None:
+        """Don't wait for the next look: a connection has changed."""
+        self._changed.set()
 
     async def run(self) -> None:
         """Look at all connections for ever."""
         while True:
+            self._changed.clear()
             for connection in list(self._cache.connections.values()):
                 if connection.meta.uid:
                     await self._keep(connection)
-            await asyncio.sleep(_LOOKS)
+            with suppress(TimeoutError):
+                async with asyncio.timeout(_LOOKS):
+                    await self._changed.wait()
 
     async def _keep(self, connection: Connection) -> None:
         try:

@@ -141,6 +141,8 @@ class Consuls:
     def status(self, name: str) -> RegistryStatus:
         """How a connection looks."""
         link = self._links.get(name)
+        if link is None and name in self._cache.connections and name not in self._malformed:
+            return RegistryStatus(ready=False, reason=Reason(CONNECTING, "the connection is about to be set up"))
         if link is None:
             missing = Reason("ConnectionNotFound", f"there is no ConsulConnection {name!r}")
             return RegistryStatus(ready=False, reason=self._malformed.get(name, missing))
