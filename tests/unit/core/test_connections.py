@@ -1,3 +1,4 @@
+# ruff: noqa: ARG002 - fakes take what the real ones take
 """When a connection is put to work: once our finalizer holds it, so that what stands there can always be removed."""
 
 from typing import Any
