@@ -51,6 +51,10 @@ unit: venv ## Tests without a cluster
 integration: venv tools ## Tests against a real API server and a real Consul
 	$(PY) -m pytest tests/integration tests/dev -q
 
+.PHONY: test-slow
+test-slow: venv tools ## What takes minutes since Consul's own times can't be shortened: reaping by the agent
+	$(PY) -m pytest tests/integration -q -m slow
+
 .PHONY: test
 test: check unit integration ## All of it
 
