@@ -5,7 +5,7 @@ with a restarted container, an edited registration), else after a wait that grow
 goes into status, and is found there after a restart. The clock (seconds since the epoch) is an argument.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -46,7 +46,7 @@ class Reaped:
     def __init__(self) -> None:
         self._entries: dict[RegistrationKey, dict[tuple[str, str], Entry]] = {}
 
-    def load(self, key: RegistrationKey, recorded: Iterable[Mapping[str, Any]], epoch: Any) -> None:
+    def load(self, key: RegistrationKey, recorded: Iterable[Mapping[str, Any]], epoch: Callable[[str], float]) -> None:
         """Take what status recorded before a restart; `epoch` turns a time into seconds."""
         for entry in recorded:
             where = (entry["subject"], entry["connection"])
@@ -90,7 +90,7 @@ class Reaped:
         """The registration is no more."""
         self._entries.pop(key, None)
 
-    def recorded(self, key: RegistrationKey, text: Any) -> list[dict[str, Any]]:
+    def recorded(self, key: RegistrationKey, text: Callable[[float], str]) -> list[dict[str, Any]]:
         """What status says of a registration; `text` turns seconds into a time."""
         return [
             {
