@@ -12,16 +12,12 @@ from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Hashable
 from typing import Generic, TypeVar
 
+from consul_registrar.backoff import delay
+
 K = TypeVar("K", bound=Hashable)
 
-_BASE_DELAY = 0.05
-_MAX_DELAY = 60.0
-
-
-def backoff(failures: int, jitter: float) -> float:
-    """Seconds to wait after so many failures in a row; `jitter` out of [0, 1) spreads them over half the delay."""
-    delay = min(_MAX_DELAY, _BASE_DELAY * 2.0 ** min(failures, 32))
-    return delay * (0.5 + 0.5 * jitter)
+_FIRST_DELAY = 0.05
+_LONGEST_DELAY = 60.0
 
 
 class Queue(Generic[K]):
@@ -75,9 +71,9 @@ class Queue(Generic[K]):
         failures = self._failures.get(key, 0)
         self._failures[key] = failures + 1
         self._retries += 1
-        delay = max(at_least, backoff(failures, self._jitter()))
-        self.add_after(key, delay)
-        return delay
+        wait = max(at_least, delay(failures, _FIRST_DELAY, _LONGEST_DELAY, self._jitter()))
+        self.add_after(key, wait)
+        return wait
 
     def forget(self, key: K) -> None:
         """The key is well: its next failure is its first."""

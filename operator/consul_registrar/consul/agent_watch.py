@@ -7,6 +7,7 @@ agent may be written to is `session.py`'s decision.
 
 import asyncio
 import math
+import random
 import time
 from collections.abc import Callable, Mapping
 from collections.abc import Set as AbstractSet
@@ -15,14 +16,14 @@ from typing import TypeVar
 from urllib.parse import quote
 
 from consul_registrar.actual import Actual
+from consul_registrar.backoff import Backoff
 from consul_registrar.consul import wire
-from consul_registrar.consul.answers import Answer
-from consul_registrar.consul.backoff import Backoff, next_index
+from consul_registrar.consul.answers import Answer, next_index
 from consul_registrar.consul.book import Book
 from consul_registrar.consul.drift import Catalog
 from consul_registrar.consul.errors import ConsulError, Denied, Misdirected, NotSent
 from consul_registrar.consul.identity import replaced, still_the_same
-from consul_registrar.consul.transport import Transport
+from consul_registrar.consul.transport import RETRY, Transport
 from consul_registrar.consul.wire import CheckRow, Identity, ServiceRow
 from consul_registrar.model import Key, Reason
 
@@ -125,7 +126,7 @@ class AgentWatch:
 
     async def _follow(self, path: str, take: Callable[[Answer], None]) -> None:
         """One blocking query after the other. Servers without a leader are waited for; an agent that is gone is not."""
-        index, backoff = 0, Backoff()
+        index, backoff = 0, Backoff(*RETRY, random.random)
         while True:
             try:
                 params = [("index", index), ("wait", WAIT)] if index else []

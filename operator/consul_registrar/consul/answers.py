@@ -148,3 +148,12 @@ def not_found(request: Request, answer: Answer) -> Invalid:
     return Invalid(
         Reason("InvalidRequest", f"{request} was answered 404 {answer.text!r}: the address may not be Consul's")
     )
+
+
+def next_index(before: int, told: int) -> int:
+    """The index for the next blocking query after an answer that told one; 0 asks without blocking.
+
+    At least 1, and from the start again when an index goes backwards, since then the servers' log is another one
+    (Consul's documentation of blocking queries).
+    """
+    return 0 if told < before else max(told, 1)

@@ -8,6 +8,7 @@ the status is its own from then on.
 
 import asyncio
 import logging
+import random
 from collections.abc import Callable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from contextlib import suppress
@@ -15,7 +16,7 @@ from dataclasses import dataclass, field
 from urllib.parse import quote
 
 from consul_registrar.actual import Actual
-from consul_registrar.consul.backoff import Backoff
+from consul_registrar.backoff import Backoff
 from consul_registrar.consul.book import Subject
 from consul_registrar.consul.catalog_book import CatalogBook
 from consul_registrar.consul.catalog_servers import Servers
@@ -24,7 +25,7 @@ from consul_registrar.consul.catalog_wire import decode_names, decode_places
 from consul_registrar.consul.catalog_writer import CatalogWriter
 from consul_registrar.consul.errors import ConsulError, NotSent
 from consul_registrar.consul.registry import OnChange, RegistryStatus
-from consul_registrar.consul.transport import Access, Endpoint
+from consul_registrar.consul.transport import RETRY, Access, Endpoint
 from consul_registrar.consul.virtual import choose, node_names
 from consul_registrar.consul.wire import decode_self, is_ours
 from consul_registrar.model import (
@@ -143,7 +144,7 @@ class CatalogRegistry:
 
         At the start, and whenever Consul was out of sight.
         """
-        backoff = Backoff()
+        backoff = Backoff(*RETRY, random.random)
         while True:
             self._search.clear()
             try:

@@ -9,6 +9,7 @@ is found by that read.
 
 import asyncio
 import logging
+import random
 import time
 from collections.abc import Callable
 from collections.abc import Set as AbstractSet
@@ -17,13 +18,14 @@ from dataclasses import dataclass
 from urllib.parse import quote
 
 from consul_registrar.actual import Actual
+from consul_registrar.backoff import Backoff
 from consul_registrar.consul import catalog_wire
 from consul_registrar.consul.answers import Answer
-from consul_registrar.consul.backoff import Backoff
 from consul_registrar.consul.catalog_book import CatalogBook
 from consul_registrar.consul.catalog_servers import Servers
 from consul_registrar.consul.catalog_wire import NodeRow
 from consul_registrar.consul.errors import ConsulError, Denied, Misdirected
+from consul_registrar.consul.transport import RETRY
 from consul_registrar.consul.wire import is_ours
 from consul_registrar.model import Key, Reason
 
@@ -91,7 +93,7 @@ class NodeWatch:
 
     async def run(self) -> None:
         """Watch for ever, whatever Consul answers; a passing node until nothing of ours is left there."""
-        backoff = Backoff()
+        backoff = Backoff(*RETRY, random.random)
         while not self._is_over():
             try:
                 await self._read()

@@ -10,6 +10,7 @@ are written by `sender.py`.
 
 import asyncio
 import logging
+import random
 from collections.abc import Callable, Sequence
 from collections.abc import Set as AbstractSet
 from contextlib import suppress
@@ -17,14 +18,14 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from consul_registrar.actual import Actual
+from consul_registrar.backoff import Backoff
 from consul_registrar.consul.agent_watch import UNREACHABLE, AgentWatch
-from consul_registrar.consul.backoff import Backoff
 from consul_registrar.consul.book import Book, Subject
 from consul_registrar.consul.errors import ConsulError, Misdirected, NotSent, OutcomeUnknown, Stale
 from consul_registrar.consul.holders import holders
 from consul_registrar.consul.identity import identify, load_balanced, replaced
 from consul_registrar.consul.sender import Sender
-from consul_registrar.consul.transport import Access, Client, Endpoint, Transport
+from consul_registrar.consul.transport import RETRY, Access, Client, Endpoint, Transport
 from consul_registrar.consul.wire import Identity, Reader
 from consul_registrar.model import CONNECTING, Change, Key, Reason, RegistrationKey
 
@@ -77,7 +78,7 @@ class AgentSession:
         self._book: Book | None = None
         self._watch: AgentWatch | None = None
         self._slots = asyncio.Semaphore(WRITES)
-        self._backoff = Backoff()
+        self._backoff = Backoff(*RETRY, random.random)
 
     @property
     def ready(self) -> bool:

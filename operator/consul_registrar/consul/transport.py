@@ -40,6 +40,9 @@ KEEPALIVE = 60.0
 PLAIN = {"Accept-Encoding": "identity"}
 """Consul would compress every long answer; for it and us that costs more than sending it within a datacenter."""
 
+RETRY = (0.5, 5.0)
+"""Seconds between two tries to reach Consul: at first, and at most."""
+
 FRESH_TOKEN = 30.0
 """Seconds for which an unknown token may just not have reached the server that was asked."""
 

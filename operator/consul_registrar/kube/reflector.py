@@ -12,11 +12,12 @@ not hammered. What reaches the store is decided in `intake.py`; what follows fro
 
 import asyncio
 import logging
+import random
 import time
 from collections.abc import Callable
 from typing import Generic, TypeVar
 
-from consul_registrar.kube.backoff import Backoff
+from consul_registrar.backoff import Backoff
 from consul_registrar.kube.client import KubeClient
 from consul_registrar.kube.codec import Bookmark, Codec, Deleted, Event, Put, Versioned
 from consul_registrar.kube.errors import Gone, KubeError, Silent, Throttled
@@ -57,7 +58,7 @@ class Reflector(Generic[T]):
         self._heard = clock()
         self._version = 0
         self._fruitless = 0
-        self._backoff = Backoff(0.1, 10.0)
+        self._backoff = Backoff(0.1, 10.0, random.random)
 
     def staleness(self) -> float:
         """Seconds since the last event, bookmark or complete list; from the start where there was none."""
@@ -78,7 +79,7 @@ class Reflector(Generic[T]):
                 self._version = 0
             if self._clock() - began > _LASTED:
                 self._fruitful()
-            await asyncio.sleep(max(patience, self._backoff.delay()))
+            await asyncio.sleep(max(patience, self._backoff()))
 
     async def _round(self) -> None:
         """List where it must, then watch until the stream ends."""

@@ -13,6 +13,7 @@ decided elsewhere.
 
 import asyncio
 import logging
+import random
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -23,7 +24,7 @@ import kopf
 import msgspec
 
 from consul_registrar.api import GROUP, VERSION
-from consul_registrar.kube.backoff import Backoff
+from consul_registrar.backoff import Backoff
 from consul_registrar.kube.client import KubeClient, Login
 from consul_registrar.kube.codec import Codec, Deleted, Event, JsonObject, Page, Put, version_of
 from consul_registrar.kube.embedded import run_kopf
@@ -148,14 +149,14 @@ class CustomResources:
             tasks.create_task(self._keep_watching(), name="watch custom resources")
 
     async def _keep_listing(self) -> None:
-        backoff = Backoff(0.5, 30.0)
+        backoff = Backoff(0.5, 30.0, random.random)
         while True:
             self._list_now.clear()
             if await self._list():
                 backoff.reset()
                 await _set_within(self._list_now, self._resync)
             else:
-                await asyncio.sleep(backoff.delay())
+                await asyncio.sleep(backoff())
 
     async def _list(self) -> bool:
         """List both kinds completely; says whether that went well."""
@@ -200,7 +201,7 @@ class CustomResources:
         self.synced.set()
 
     async def _keep_watching(self) -> None:
-        backoff = Backoff(1.0, 30.0)
+        backoff = Backoff(1.0, 30.0, random.random)
         while True:
             await self._installed.wait()
             began = self._clock()
@@ -208,7 +209,7 @@ class CustomResources:
             self._list_now.set()
             if self._clock() - began > _LASTED:
                 backoff.reset()
-            await asyncio.sleep(backoff.delay())
+            await asyncio.sleep(backoff())
 
     async def _watch_once(self) -> None:
         """Run kopf until it ends, or until the resources are found missing."""

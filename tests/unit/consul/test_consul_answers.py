@@ -2,8 +2,7 @@
 
 import pytest
 
-from consul_registrar.consul.answers import Answer, Request, failure
-from consul_registrar.consul.backoff import Backoff, next_index
+from consul_registrar.consul.answers import Answer, Request, failure, next_index
 from consul_registrar.consul.errors import Denied, Invalid, Misdirected, NotSent, OutcomeUnknown, Throttled
 
 WRITE = Request("PUT", "/v1/agent/service/register", "http://10.0.0.1:8500")
@@ -73,14 +72,3 @@ def test_a_long_answer_is_cut():
 @pytest.mark.parametrize(("before", "told", "then"), [(0, 5, 5), (5, 5, 5), (5, 9, 9), (9, 5, 0), (0, 0, 1), (5, 0, 0)])
 def test_where_a_blocking_query_goes_on(before, told, then):
     assert next_index(before, told) == then
-
-
-def test_waiting_grows_to_its_limit_and_starts_over():
-    backoff = Backoff(0.5, 5.0)
-    waits = [backoff() for _ in range(8)]
-    assert all(
-        low <= wait <= high for wait, low, high in zip(waits, [0.25, 0.5, 1, 2, 2.5], [0.5, 1, 2, 4, 5], strict=False)
-    )
-    assert max(waits) <= 5.0
-    backoff.reset()
-    assert backoff() <= 0.5

@@ -6,7 +6,7 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from consul_registrar.queue import Queue, backoff
+from consul_registrar.queue import Queue
 from unit.core.instant import elapsed, instantly, settle
 
 
@@ -173,11 +173,3 @@ async def test_an_event_does_not_wait_for_the_backoff() -> None:
         queue.add("a")
         await settle()
         assert work.begun == [("a", 0.0)]
-
-
-@pytest.mark.parametrize("failures", [0, 1, 5, 10, 11, 1000, 10**6])
-def test_a_backoff_is_bounded_and_spread_over_half_of_itself(failures: int) -> None:
-    low, high = backoff(failures, 0.0), backoff(failures, 1.0)
-    assert low == high / 2
-    assert high == min(60.0, 0.05 * 2.0 ** min(failures, 20))
-    assert low < backoff(failures, 0.5) < high
