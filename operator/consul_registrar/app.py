@@ -27,6 +27,7 @@ from consul_registrar.gather import Gatherer
 from consul_registrar.lifecycle import Lifecycle
 from consul_registrar.model import Key, Pod
 from consul_registrar.objects import Registration
+from consul_registrar.quarantine import Quarantine
 from consul_registrar.queue import Queue
 from consul_registrar.reaping import Reaped
 from consul_registrar.reconcile import Reconciler
@@ -84,10 +85,20 @@ class Operator:
         self._reports = Reports(
             self._cache, self._acceptance, self._consuls, self._reaped, self._cluster, now=_now, text=_text
         )
-        self._connection_status = ConnectionStatus(self._cache, self._consuls, self._cluster, _now)
-        self._reconciler = self._decide()
+        self._quarantine = Quarantine(self._consuls, clock=time.monotonic)
+        self._connection_status = ConnectionStatus(
+            self._cache, self._consuls, self._quarantine, self._queue, self._cluster, _now
+        )
+        gatherer = Gatherer(self._settings.cluster, self._cache, self._acceptance, self._cluster)
+        self._reconciler = self._decide(gatherer)
         self._lifecycle = Lifecycle(
-            self._cache, self._consuls, self._queue, self._reports, self._cluster, age=lambda t: time.time() - _epoch(t)
+            self._cache,
+            self._consuls,
+            self._queue,
+            self._reports,
+            self._cluster,
+            gatherer,
+            age=lambda t: time.time() - _epoch(t),
         )
         self._nodes = kube.Reflector(
             client, "/api/v1/nodes", kube.NODES, Nodes(self._cache, self._queue, self._consuls)
@@ -96,6 +107,7 @@ class Operator:
         self._resources = self._watch_resources(client, login)
         metrics.REGISTRY.register(metrics.Registrations(self._reports.tallies))
         metrics.REGISTRY.register(metrics.WorkQueue("subjects", self._queue.numbers))
+        metrics.REGISTRY.register(metrics.RemovalsHeld(self._quarantine.holding))
 
     def _connect(self) -> Consuls:
         connections = ConsulConnections(
@@ -108,9 +120,17 @@ class Operator:
         )
         return Consuls(self._cache, connections.serve, self._count, self._connection_changed)
 
-    def _decide(self) -> Reconciler:
-        gatherer = Gatherer(self._settings.cluster, self._cache, self._acceptance, self._cluster)
-        return Reconciler(gatherer, self._consuls, self._queue, self._reports, self._reaped, epoch=time.time)
+    def _decide(self, gatherer: Gatherer) -> Reconciler:
+        return Reconciler(
+            gatherer,
+            self._consuls,
+            self._queue,
+            self._reports,
+            self._reaped,
+            self._quarantine,
+            doubt=self._doubt,
+            epoch=time.time,
+        )
 
     def _watch_pods(self, client: kube.KubeClient) -> list[kube.Reflector[Pod]]:
         store = Pods(self._cache, self._queue)
@@ -138,6 +158,12 @@ class Operator:
         )
 
     # what happens elsewhere and concerns the queue
+
+    def _doubt(self) -> None:
+        """What lists and watches delivered is contradicted by a fresh read: read it all again."""
+        for reflector in self._pods:
+            reflector.doubt()
+        self._resources.doubt()
 
     def _found(self, keys: AbstractSet[Key]) -> None:
         """Consul holds something else than before for these keys. What lies outside our scope is none of ours."""

@@ -20,12 +20,14 @@ from consul_registrar.kube import (
     NotFound,
     Regarding,
     add_finalizer,
+    definition_leaves,
     fresh_object,
     fresh_pod,
     patch_status,
     post_event,
     read_secret,
     remove_finalizer,
+    take_annotation,
 )
 from consul_registrar.model import Pod, Reason, RegistrationKey
 from consul_registrar.objects import FINALIZER, Connection, Registration
@@ -52,6 +54,12 @@ class Cluster:
         except KubeError as error:
             raise Unconfirmed(str(error)) from error
         return objects.registration(found.body) if found else None
+
+    async def definition_leaves(self) -> bool:
+        try:
+            return await definition_leaves(self._client, REGISTRATION)
+        except KubeError as error:
+            raise Unconfirmed(str(error)) from error
 
     # lifecycle.Finalizers
 
@@ -89,6 +97,10 @@ class Cluster:
 
     async def release_connection(self, connection: Connection) -> None:
         await remove_finalizer(self._client, CONNECTION.path("", connection.name), connection.meta.uid, FINALIZER)
+
+    async def use_up(self, connection: Connection, annotation: str) -> bool:
+        path, value = CONNECTION.path("", connection.name), connection.meta.annotations[annotation]
+        return await take_annotation(self._client, path, connection.meta.uid, annotation, value)
 
     # credentials.ReadSecret
 

@@ -142,9 +142,9 @@ def conditions(
     return made
 
 
-def ready_of(status: Mapping[str, Any]) -> tuple[str, str] | None:
-    """Status and reason of the condition Ready in a status, None where it has none."""
-    found = next((c for c in status.get("conditions") or () if c["type"] == "Ready"), None)
+def says(status: Mapping[str, Any], kind: str = "Ready") -> tuple[str, str] | None:
+    """Status and reason of a condition in a status, None where it has none."""
+    found = next((c for c in status.get("conditions") or () if c["type"] == kind), None)
     return (found["status"], found["reason"]) if found else None
 
 

@@ -1,7 +1,7 @@
 """The status and the finalizer of ConsulConnections: how each Consul looks, written when that changes.
 
-Decides what is said of a connection and when a deleted one may go: when no registration refers to it any more. A
-registration's own status is `reports.py`'s.
+Decides what is said of a connection and when a deleted one may go: when no registration refers to it any more. Takes
+approvals of held removals from its annotation. A registration's own status is `reports.py`'s.
 """
 
 import asyncio
@@ -11,13 +11,16 @@ from contextlib import suppress
 from typing import Any, Protocol
 
 from consul_registrar.cache import Cache
-from consul_registrar.conditions import Verdict, conditions, ready_of
+from consul_registrar.conditions import Verdict, conditions, says
 from consul_registrar.consul import RegistryStatus
-from consul_registrar.model import CONNECTING, Reason
-from consul_registrar.objects import FINALIZER, Connection
+from consul_registrar.guard import HeldSet, Terms
+from consul_registrar.model import CONNECTING, Key, Reason
+from consul_registrar.objects import APPROVE_REMOVALS, FINALIZER, Connection
+from consul_registrar.queue import Queue
 
 logger = logging.getLogger(__name__)
 
+NOTHING_HELD = Reason("NothingHeld", "no removal is held")
 _LOOKS = 1.0  # seconds between two looks at all connections; there are few, and looking costs nothing
 
 
@@ -28,20 +31,39 @@ class Publisher(Protocol):
     async def event_connection(self, connection: Connection, reason: Reason, *, warning: bool) -> None: ...
     async def hold_connection(self, connection: Connection) -> None: ...
     async def release_connection(self, connection: Connection) -> None: ...
+    async def use_up(self, connection: Connection, annotation: str) -> bool: ...
 
 
 class Consuls(Protocol):
     """How the Consuls look."""
 
     def status(self, name: str) -> RegistryStatus: ...
+    def removal_terms(self, name: str) -> Terms: ...
+
+
+class Quarantine(Protocol):
+    """What is held, and its release."""
+
+    def held(self, connection: str) -> HeldSet: ...
+    def approve(self, connection: str, digest: str) -> tuple[Key, ...]: ...
 
 
 class ConnectionStatus:
     """Keeps the connections' statuses true."""
 
-    def __init__(self, cache: Cache, consuls: Consuls, publisher: Publisher, now: Callable[[], str]) -> None:
+    def __init__(
+        self,
+        cache: Cache,
+        consuls: Consuls,
+        quarantine: Quarantine,
+        queue: Queue[Key],
+        publisher: Publisher,
+        now: Callable[[], str],
+    ) -> None:
         self._cache = cache
         self._consuls = consuls
+        self._quarantine = quarantine
+        self._queue = queue
         self._publisher = publisher
         self._now = now
         self._changed = asyncio.Event()
@@ -64,6 +86,7 @@ class ConnectionStatus:
     async def _keep(self, connection: Connection) -> None:
         try:
             await self._hold(connection)
+            await self._approve(connection)
             await self._publish(connection)
         except Exception as error:
             logger.warning("connection %r: not written, trying again: %s", connection.name, error)
@@ -76,6 +99,18 @@ class ConnectionStatus:
         if connection.meta.deleted and held and not self._users(connection.name):
             await self._publisher.release_connection(connection)
 
+    async def _approve(self, connection: Connection) -> None:
+        """Release what a person names. The approval is used up before it is acted upon, so that it works once."""
+        digest = connection.meta.annotations.get(APPROVE_REMOVALS)
+        held = self._quarantine.held(connection.name)
+        if not digest or digest != held.digest or not await self._publisher.use_up(connection, APPROVE_REMOVALS):
+            return
+        for key in self._quarantine.approve(connection.name, digest):
+            self._queue.add(key)
+        reason = Reason("RemovalsApproved", f"{held.subjects} held removals were approved ({digest})")
+        logger.warning("connection %r: %s: %s", connection.name, reason.code, reason.message)
+        await self._publisher.event_connection(connection, reason, warning=False)
+
     def _users(self, name: str) -> list[str]:
         return sorted(str(r.key) for r in self._cache.registrations.values() if name in r.connections)
 
@@ -85,16 +120,27 @@ class ConnectionStatus:
         looks = self._consuls.status(connection.name)
         if looks.reason.code == CONNECTING:
             return
-        verdict = self._verdict(connection, looks)
-        wanted = _status(connection, looks, verdict, self._now())
+        held = self._quarantine.held(connection.name)
+        verdicts = {
+            "Ready": self._verdict(connection, looks),
+            "RemovalsHeld": _holds(held, connection, self._consuls.removal_terms(connection.name)),
+        }
+        wanted = _status(connection, looks, held, verdicts, self._now())
         if wanted == connection.status:
             return
         await self._publisher.write_connection(connection, wanted)
         self._cache.note_connection_status(connection.name, connection.meta.uid, wanted)
-        if ready_of(connection.status) != (verdict.text, verdict.reason.code):
-            level = logging.INFO if verdict.status else logging.WARNING
-            logger.log(level, "connection %r: %s: %s", connection.name, verdict.reason.code, verdict.reason.message)
-            await self._publisher.event_connection(connection, verdict.reason, warning=not verdict.status)
+        for kind, verdict in verdicts.items():
+            await self._announce(connection, kind, verdict)
+
+    async def _announce(self, connection: Connection, kind: str, verdict: Verdict) -> None:
+        """An Event and a log line where a condition has changed; that nothing is held is no news at first."""
+        before, good = says(connection.status, kind), verdict.status is (kind == "Ready")
+        if before == (verdict.text, verdict.reason.code) or (before is None and verdict.reason is NOTHING_HELD):
+            return
+        level = logging.INFO if good else logging.WARNING
+        logger.log(level, "connection %r: %s: %s", connection.name, verdict.reason.code, verdict.reason.message)
+        await self._publisher.event_connection(connection, verdict.reason, warning=not good)
 
     def _verdict(self, connection: Connection, looks: RegistryStatus) -> Verdict:
         users = self._users(connection.name)
@@ -104,7 +150,24 @@ class ConnectionStatus:
         return Verdict(looks.ready, looks.reason)
 
 
-def _status(connection: Connection, looks: RegistryStatus, verdict: Verdict, now: str) -> dict[str, Any]:
+def _holds(held: HeldSet, connection: Connection, terms: Terms) -> Verdict:
+    """The condition RemovalsHeld: what is held, and what ends that."""
+    if not held.subjects:
+        return Verdict(False, NOTHING_HELD)
+    shown = ", ".join(held.shown[:3]) + (f" and {held.subjects - 3} more" if held.subjects > 3 else "")
+    by_itself = "" if terms.after is None else f"; what is still absent after {terms.after:.0f} s is removed"
+    stale = connection.meta.annotations.get(APPROVE_REMOVALS)
+    unlike = f"; the approval of {stale!r} names something else" if stale and stale != held.digest else ""
+    message = (
+        f"{held.subjects} removals are held, since too much is absent at once: {shown}{by_itself}; to remove them now, "
+        f"annotate this connection with {APPROVE_REMOVALS}={held.digest}{unlike}"
+    )
+    return Verdict(True, Reason("RemovalsHeld", message))
+
+
+def _status(
+    connection: Connection, looks: RegistryStatus, held: HeldSet, verdicts: Mapping[str, Verdict], now: str
+) -> dict[str, Any]:
     generation = connection.meta.generation
     known = connection.status.get("conditions") or []
     made: dict[str, Any] = {
@@ -112,7 +175,9 @@ def _status(connection: Connection, looks: RegistryStatus, verdict: Verdict, now
         "agents": looks.agents,
         "agentsReady": looks.agents_ready,
         "instances": looks.instances,
-        "conditions": conditions(known, {"Ready": verdict}, generation, now),
+        "conditions": conditions(known, verdicts, generation, now),
     }
+    if held.subjects:
+        made["removals"] = {"held": held.subjects, "hash": held.digest, "shown": list(held.shown)}
     texts = {"version": looks.version, "datacenter": looks.datacenter}
     return made | {name: text for name, text in texts.items() if text}

@@ -11,10 +11,12 @@ from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from consul_registrar.api.connection import ConsulConnectionSpec
+from consul_registrar.api.base import milliseconds
+from consul_registrar.api.connection import ConsulConnectionSpec, RemovalGuard
 from consul_registrar.audit import Audit
 from consul_registrar.cache import Cache
 from consul_registrar.consul import ConsulError, NotSent, Registry, RegistryStatus
+from consul_registrar.guard import Terms
 from consul_registrar.model import CONNECTING, Change, Node, Reason, RegistrationKey
 from consul_registrar.writer import Lanes
 
@@ -158,6 +160,11 @@ class Consuls:
         link = self._links.get(name)
         return link.spec.policy if link else "Sync"
 
+    def removal_terms(self, name: str) -> Terms:
+        """When removals by absence are held there."""
+        link = self._links.get(name)
+        return _terms(link.spec.removal_guard) if link else Terms()
+
     # whom they concern
 
     def wanted(self, key: RegistrationKey, name: str) -> bool:
@@ -216,7 +223,16 @@ class Consuls:
         await link.lanes.write(change)
 
 
+def _terms(guard: RemovalGuard) -> Terms:
+    return Terms(
+        share=guard.share / 100,
+        at_least=guard.at_least,
+        after=None if guard.release == "Manual" else milliseconds(guard.after) / 1000,
+        rate=float(guard.rate),
+    )
+
+
 def _rebuilds(old: ConsulConnectionSpec, new: ConsulConnectionSpec) -> bool:
     """Whether an edit needs a new registry: all that says where and how, not what may be done."""
-    kept = {"policy", "shared_names"}
+    kept = {"policy", "shared_names", "removal_guard"}
     return old.model_dump(exclude=kept) != new.model_dump(exclude=kept)

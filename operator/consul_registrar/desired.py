@@ -5,10 +5,10 @@ nothing, knows no clock. What to do about a difference is decided in `plan.py`; 
 all in `acceptance.py`.
 
     a Pod that is gone                                   absent, always (monotone)
-    a Pod that nobody knows                              absent, once a fresh read has confirmed it
     a registration that is deleted                       absent, or orphaned by its policy
+    a Pod or registration that nobody knows              absent, as far as the quarantine lets it (`guard.py`)
     … not accepted                                       kept: nothing added or changed
-    a Pod or endpoint that is not the registration's     absent, once a fresh read has confirmed it
+    a Pod or endpoint that is not the registration's     absent, as far as the quarantine lets it
     … not there yet (no node, no address, not running)   waits
     … that can't be published as asked                   a problem, kept as it stands
     else                                                 present
@@ -74,7 +74,12 @@ class Absent:
     @property
     def monotone(self) -> bool:
         """Whether this stays true for ever, so that it needs no confirming read."""
-        return self.cause in {Cause.GONE, Cause.REGISTRATION_DELETED}
+        return self.cause is Cause.GONE
+
+    @property
+    def asked_for(self) -> bool:
+        """Whether a person has asked for exactly this, so that it is never held."""
+        return self.cause is Cause.REGISTRATION_DELETED
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,18 +118,17 @@ def desired(facts: Facts) -> Want:
 
 def _leaving(facts: Facts) -> Want | None:
     """What is over whatever the spec says."""
+    registration = facts.registration
     if facts.pod is not None and facts.pod.gone:
         what = "is terminating" if facts.pod.deleting else f"has ended ({facts.pod.phase})"
         return Absent(Cause.GONE, Reason("PodGone", f"the Pod {what}"))
+    if registration is not None and registration.deleting and not registration.orphans:
+        return Absent(Cause.REGISTRATION_DELETED, Reason("RegistrationDeleted", "the registration is deleted"))
     if facts.pod is None and any(i.meta_value(model.META_POD_UID) for i in facts.standing):
         return Absent(Cause.VANISHED, Reason("PodGone", "the Pod does not exist"))
-    if facts.registration is None:
+    if registration is None:
         return Absent(Cause.VANISHED, Reason("RegistrationGone", "the registration does not exist"))
-    if not facts.registration.deleting:
-        return None
-    if facts.registration.orphans:
-        return Orphaned()
-    return Absent(Cause.REGISTRATION_DELETED, Reason("RegistrationDeleted", "the registration is deleted"))
+    return Orphaned() if registration.deleting else None
 
 
 def _not_ours(facts: Facts, spec: ServiceRegistrationSpec) -> Absent | None:

@@ -25,6 +25,7 @@ class Fresh(Protocol):
 
     async def pod(self, namespace: str, name: str) -> Pod | None: ...
     async def registration(self, key: RegistrationKey) -> Registration | None: ...
+    async def definition_leaves(self) -> bool: ...
 
 
 class Gatherer:
@@ -35,6 +36,7 @@ class Gatherer:
         self._cache = cache
         self._acceptance = acceptance
         self._fresh = fresh
+        self._by_itself: dict[RegistrationKey, str] = {}
 
     def facts(self, key: RegistrationKey, subject: str, registry: Registry) -> Facts:
         """What is known now, from the caches."""
@@ -60,6 +62,22 @@ class Gatherer:
         if pod is not None and pod.uid != facts.subject:
             pod = None  # another Pod has the name now: this one is gone
         return replace(facts, registration=registration, pod=pod)
+
+    async def swept_along(self, registration: Registration) -> bool:
+        """Whether a deleted registration goes since its definition (the CRD) does. Raises Unconfirmed.
+
+        Then nobody has asked for what it registered to go. Asked after its deletion was seen, so that the answer "by
+        itself" holds for good: the API server deletes objects of a definition only once that is being deleted.
+        """
+        if self._by_itself.get(registration.key) != registration.meta.uid:
+            if await self._fresh.definition_leaves():
+                return True
+            self._by_itself[registration.key] = registration.meta.uid
+        return False
+
+    def forget(self, key: RegistrationKey) -> None:
+        """The registration is no more."""
+        self._by_itself.pop(key, None)
 
     def name(self, subject: str) -> str:
         """What people call a subject."""

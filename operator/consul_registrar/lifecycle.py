@@ -10,6 +10,7 @@ from typing import Protocol
 
 from consul_registrar.cache import Cache
 from consul_registrar.consuls import Consuls
+from consul_registrar.gather import Gatherer
 from consul_registrar.logs import about
 from consul_registrar.model import Key, Reason, RegistrationKey
 from consul_registrar.objects import FINALIZER, SKIP_DEREGISTRATION, Registration
@@ -21,6 +22,7 @@ logger = logging.getLogger(__name__)
 #: Seconds after which a deleted registration lets go although its Consul can't be cleaned (design chapter 4).
 LETS_GO_AFTER = 600.0
 _LOOKS_AGAIN = 0.3
+_IS_FORGOTTEN = 30.0  # seconds between two looks whether all that it left is gone; that may be held for long
 
 
 class Finalizers(Protocol):
@@ -40,6 +42,7 @@ class Lifecycle:
         queue: Queue[Key],
         reports: Reports,
         finalizers: Finalizers,
+        gatherer: Gatherer,
         age: Callable[[str], float],
     ) -> None:
         self._cache = cache
@@ -47,6 +50,7 @@ class Lifecycle:
         self._queue = queue
         self._reports = reports
         self._finalizers = finalizers
+        self._gatherer = gatherer
         self._age = age
 
     async def reconcile(self, key: RegistrationKey) -> None:
@@ -84,12 +88,17 @@ class Lifecycle:
     def _forget(self, key: RegistrationKey) -> None:
         """Once nothing of it is left; until then its subjects are still being removed."""
         if self._consuls.subjects(key):
-            self._queue.add_after(Key(key), _LOOKS_AGAIN)
+            self._queue.add_after(Key(key), _IS_FORGOTTEN)
         else:
             self._reports.forget(key)
+            self._gatherer.forget(key)
 
     async def _depart(self, registration: Registration) -> None:
         if FINALIZER not in registration.meta.finalizers:
+            return
+        if await self._gatherer.swept_along(registration):
+            logger.warning("its definition is deleted: letting go; removing what it registered is up to the quarantine")
+            await self._finalizers.remove(registration)
             return
         obstacle = await self._consuls.obstacle(registration.key, registration.connections)
         if obstacle is None:

@@ -87,3 +87,20 @@ def _family() -> GaugeMetricFamily:
         "Instances of a registration, by state.",
         labels=["namespace", "name", "state"],
     )
+
+
+class RemovalsHeld(Collector):
+    """Removals by absence that are held, by connection; as many series as there are connections."""
+
+    def __init__(self, holding: Callable[[], Mapping[str, int]]) -> None:
+        self._holding = holding
+
+    def describe(self) -> Iterator[Metric]:
+        return self.collect()
+
+    def collect(self) -> Iterator[Metric]:
+        about = "Removals by absence that are held, since too much is absent at once."
+        family = GaugeMetricFamily("consul_registrar_removals_held", about, labels=["connection"])
+        for connection, count in self._holding().items():
+            family.add_metric([connection], count)
+        yield family

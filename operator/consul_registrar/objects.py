@@ -21,6 +21,8 @@ M = TypeVar("M", bound=Model)
 FINALIZER = "consul-registrar.dev/deregister"
 #: Annotation by which a person lets a registration go although its Consul can't be cleaned.
 SKIP_DEREGISTRATION = "consul-registrar.dev/skip-deregistration"
+#: Annotation of a connection that releases the held removals which its value, their hash, names; used once.
+APPROVE_REMOVALS = "consul-registrar.dev/approve-removals"
 
 _MAX_SERVICE = 128
 _MAX_MESSAGE = 4096  # a condition takes more, but nobody reads it

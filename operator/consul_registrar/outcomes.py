@@ -47,3 +47,10 @@ def failure(facts: Facts, want: Want, standing: tuple[Instance, ...], reason: Re
 def unreachable(name: str, reason: Reason) -> Outcome:
     """What is counted where there is no Consul to write to."""
     return Outcome(name, desired=True, registered=False, reason=reason, problem=True)
+
+
+def held(facts: Facts, want: Absent) -> Outcome:
+    """What is counted where a removal is held: it still stands, and somebody should know."""
+    message = f"{want.reason.message}, but too much is absent at once: its removal from Consul is held"
+    reason = Reason("RemovalHeld", message)
+    return Outcome(name_of(facts), False, bool(facts.standing), health_of(facts.standing), reason, problem=True)

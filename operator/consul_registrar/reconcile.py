@@ -1,11 +1,12 @@
 """The story of the product: one subject of one registration, from what the cluster holds to what Consul holds.
 
-    gather -> desired -> plan -> confirm -> write -> report
+    gather -> desired -> plan -> quarantine -> write -> report
 
 Level-based: a key says only where to look. All is decided by what is found there now, so it doesn't matter which event
 put the key on the queue, how often, or whether some were missed. What should stand is decided in `desired.py`, what to
-do about the difference in `plan.py`, what is said of it in `outcomes.py` and `conditions.py`; how Consul is read and
-written is `consul/`'s matter. A registration as a whole (finalizer, deletion) is `lifecycle.py`'s.
+do about the difference in `plan.py`, which removals are held in `guard.py`, what is said of it in `outcomes.py` and
+`conditions.py`; how Consul is read and written is `consul/`'s matter. A registration as a whole (finalizer, deletion)
+is `lifecycle.py`'s.
 """
 
 import asyncio
@@ -19,10 +20,12 @@ from consul_registrar.consul.registry import Registry
 from consul_registrar.consuls import Consuls
 from consul_registrar.desired import Absent, Facts, Kept, Present, Want, desired
 from consul_registrar.gather import Gatherer, Unconfirmed
+from consul_registrar.guard import Held, Passes, Waits
 from consul_registrar.logs import about
-from consul_registrar.model import Change, Key, Reason, RegistrationKey
-from consul_registrar.outcomes import failure, name_of, outcome, unreachable
+from consul_registrar.model import Cause, Change, Key, Reason, RegistrationKey
+from consul_registrar.outcomes import failure, held, name_of, outcome, unreachable
 from consul_registrar.plan import allowed, plan
+from consul_registrar.quarantine import Quarantine
 from consul_registrar.queue import Queue
 from consul_registrar.reaping import REAPED, Reaped, looks
 from consul_registrar.reports import Reports
@@ -70,6 +73,8 @@ class Reconciler:
         queue: Queue[Key],
         reports: Reports,
         reaped: Reaped,
+        quarantine: Quarantine,
+        doubt: Callable[[], None],
         epoch: Callable[[], float],
     ) -> None:
         self._gatherer = gatherer
@@ -77,6 +82,8 @@ class Reconciler:
         self._queue = queue
         self._reports = reports
         self._reaped = reaped
+        self._quarantine = quarantine
+        self._doubt = doubt
         self._epoch = epoch
 
     async def reconcile(self, registration: RegistrationKey, subject: str) -> None:
@@ -105,15 +112,16 @@ class Reconciler:
         return result
 
     async def _pass(self, key: RegistrationKey, subject: str, registry: Registry) -> Result:
-        """The whole way: gather -> desired -> plan -> confirm -> write -> report."""
+        """The whole way: gather -> desired -> plan -> quarantine -> write -> report."""
         facts = self._gatherer.facts(key, subject, registry)
         if isinstance(facts.place, Reason) and facts.place.code == model.CONNECTING:
             return NoNews() if self._consuls.wanted(key, registry.name) else Done(None)
         want = self._left_reaped(registry, facts, desired(facts))
         changes = plan(want, facts.standing)
         passing = self._passing(facts, changes)
-        if passing and isinstance(want, Absent) and not await self._confirmed(facts, want):
-            return NoNews(again=_NOT_CONFIRMED)
+        barred = await self._quarantined(registry, facts, want if passing else None)
+        if barred is not None:
+            return barred
         try:
             for change in passing:
                 await self._consuls.write(registry.name, change)
@@ -140,9 +148,34 @@ class Reconciler:
             return ()
         return allowed(changes, self._consuls.policy(facts.owner.connection))
 
+    async def _quarantined(self, registry: Registry, facts: Facts, want: Want | None) -> Result | None:
+        """What bars a removal now, None where nothing does. Only absences are ever barred (design chapter 2, law 6)."""
+        key = Key(facts.owner.key, facts.subject)
+        if not isinstance(want, Absent) or want.monotone:
+            self._quarantine.withdraw(registry.name, key)
+            return None
+        match Passes() if want.asked_for else self._quarantine.judge(registry, facts, want):
+            case Waits(again):
+                return NoNews(again)
+            case Held(again, probe):
+                if probe:
+                    await self._confirmed(facts, want)  # contradicted, it stays held, but what says so is in doubt
+                return Done(held(facts, want), again)
+            case Passes():
+                if await self._confirmed(facts, want):
+                    return None
+        self._quarantine.withdraw(registry.name, key)
+        return NoNews(again=_NOT_CONFIRMED)
+
     async def _confirmed(self, facts: Facts, want: Absent) -> bool:
-        """Whether an absence is still one by a fresh read; what is gone needs none (design chapter 2, law 4)."""
-        return want.monotone or isinstance(desired(await self._gatherer.afresh(facts)), Absent)
+        """Whether an absence is still one by a fresh read. What was delivered and is contradicted is in doubt."""
+        if want.asked_for and facts.registration is not None:
+            return not await self._gatherer.swept_along(facts.registration)
+        if isinstance(desired(await self._gatherer.afresh(facts)), Absent):
+            return True
+        if want.cause is Cause.VANISHED:
+            self._doubt()
+        return False
 
     def _apart(self, key: RegistrationKey, subject: str, name: str) -> Result:
         """There is no such Consul, or it can't even be tried: a problem of those who want to be in it."""
@@ -162,6 +195,8 @@ class Reconciler:
         return Failed(failure(facts, want, standing, error.reason), asked if error.retry else _SLOW_RETRY)
 
     def _done(self, registry: Registry, facts: Facts, want: Want, *, withheld: bool) -> Done:
+        if isinstance(want, Absent) and not withheld:
+            self._quarantine.removed(registry.name, Key(facts.owner.key, facts.subject))
         standing = registry.instances(facts.owner.key, facts.subject)
         where = (facts.owner.key, facts.subject, registry.name)
         counted = outcome(facts, want, standing, withheld=withheld)

@@ -11,7 +11,7 @@ from typing import Any, Protocol
 
 from consul_registrar.acceptance import Acceptance, advice
 from consul_registrar.cache import Cache
-from consul_registrar.conditions import Picture, ready_of, status
+from consul_registrar.conditions import Picture, says, status
 from consul_registrar.logs import about
 from consul_registrar.model import CONNECTING, Reason, RegistrationKey
 from consul_registrar.objects import Registration
@@ -212,11 +212,11 @@ class Reports:
 
     async def _announce(self, registration: Registration, condition: Mapping[str, Any]) -> None:
         """An Event and a log line where Ready has changed to something lasting, also over a restart."""
-        said = self._announced.get(registration.key) or ready_of(registration.status)
-        says = (condition["status"], condition["reason"])
-        if says == said or condition["reason"] in _PASSING:
+        said = self._announced.get(registration.key) or says(registration.status)
+        new = (condition["status"], condition["reason"])
+        if new == said or condition["reason"] in _PASSING:
             return
-        self._announced[registration.key] = says
+        self._announced[registration.key] = new
         warning = condition["status"] == "False" or condition["reason"] in _WARNINGS
         reason = Reason(condition["reason"], condition["message"])
         logger.log(logging.WARNING if warning else logging.INFO, "%s: %s", reason.code, reason.message)

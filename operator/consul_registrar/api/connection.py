@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from consul_registrar.api.base import OBJECT_NAME, SET, Model, PortNumber, Rule, cel
+from consul_registrar.api.base import OBJECT_NAME, SET, Duration, Model, PortNumber, Rule, cel
 
 _URL = r"^https?://(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?)(:[0-9]{1,5})?$"
 
@@ -73,6 +73,33 @@ class NodeAgents(Model):
     )
 
 
+class RemovalGuard(Model):
+    """When removals of what is merely absent are held. What is gone (a Pod that was deleted, or ended) never is."""
+
+    share: int = Field(
+        default=20,
+        ge=0,
+        le=100,
+        description="Hold when more than this percentage of all instances here is absent at once (within a minute).",
+    )
+    at_least: int = Field(
+        default=3,
+        ge=1,
+        le=1_000_000,
+        description="Never hold fewer than this many; an edit that would take all instances of a registration is held "
+        "from this many on, whatever their share.",
+    )
+    release: Literal["After", "Manual"] = Field(
+        default="After",
+        description="After: what is still absent after a while is removed. Manual: only what the annotation "
+        "consul-registrar.dev/approve-removals names.",
+    )
+    after: Annotated[str, Duration("10s", "168h")] = Field(
+        default="5m", description="How long removals are held with release After."
+    )
+    rate: int = Field(default=10, ge=1, le=10_000, description="How many released removals are made in a second.")
+
+
 class ConsulConnectionSpec(Model):
     """Which Consul, how to reach it and what may be done there."""
 
@@ -129,6 +156,11 @@ class ConsulConnectionSpec(Model):
         default="Refuse",
         description="Whether registrations of several namespaces may publish one service name. Refuse: it belongs to "
         "the namespace of the oldest registration.",
+    )
+
+    removal_guard: RemovalGuard = Field(
+        default_factory=RemovalGuard,
+        description="When removals of what is merely absent (not listed, not selected any more) are held.",
     )
 
     rules = (

@@ -95,6 +95,18 @@ class ServiceRegistrationStatus(Model):
     )
 
 
+class Removals(Model):
+    """Removals of what is absent that are held, since too much is absent at once."""
+
+    held: int = Field(ge=1, description="How many subjects are held.")
+    hash: str = Field(
+        max_length=64,
+        description="Names exactly what is held; the annotation consul-registrar.dev/approve-removals with this value "
+        "releases it.",
+    )
+    shown: list[str] = Field(default_factory=list, max_length=10, description="Ten of them.", json_schema_extra=ATOMIC)
+
+
 class ConsulConnectionStatus(Model):
     """How the Consul looks from the operator."""
 
@@ -104,9 +116,10 @@ class ConsulConnectionStatus(Model):
     agents: int = Field(default=0, ge=0, description="How many agents there should be.")
     agents_ready: int = Field(default=0, ge=0, description="How many of them can be written to.")
     instances: int = Field(default=0, ge=0, description="How many instances stand there that are this connection's.")
+    removals: Removals | None = Field(default=None, description="What is held; unset while nothing is.")
     conditions: list[Condition] = Field(
         default_factory=list,
         max_length=16,
-        description="Ready: it can be written to.",
+        description="Ready: it can be written to. RemovalsHeld: too much is absent at once to be removed.",
         json_schema_extra=list_map("type"),
     )

@@ -212,6 +212,9 @@ class AgentRegistry:
 
     # --- how it looks ---
 
+    def standing(self) -> int:
+        return len(self._actual)
+
     def status(self) -> RegistryStatus:
         sessions = list(self._sessions.values())
         ready = [session for session in sessions if session.ready]

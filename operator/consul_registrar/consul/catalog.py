@@ -255,6 +255,9 @@ class CatalogRegistry:
         """Whether there are checks that consul-esm is to run, and no consul-esm."""
         return not self._has_esm and any(watch.book.probed for watch in self._watches.values())
 
+    def standing(self) -> int:
+        return len(self._actual)
+
     def status(self) -> RegistryStatus:
         return RegistryStatus(
             ready=self._ready,

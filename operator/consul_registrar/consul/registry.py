@@ -59,6 +59,10 @@ class Registry(Protocol):
         """The subjects for which this registration owns something here."""
         ...
 
+    def standing(self) -> int:
+        """How many instances stand here that are this connection's."""
+        ...
+
     def registrations(self) -> AbstractSet[RegistrationKey]:
         """The registrations, existing or not, that own something here."""
         ...

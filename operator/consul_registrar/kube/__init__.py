@@ -30,11 +30,13 @@ from consul_registrar.kube.reflector import Reflector
 from consul_registrar.kube.resources import CONNECTION, REGISTRATION, CustomObject, CustomResources, Kind
 from consul_registrar.kube.writes import (
     add_finalizer,
+    definition_leaves,
     fresh_object,
     fresh_pod,
     patch_status,
     read_secret,
     remove_finalizer,
+    take_annotation,
 )
 
 __all__ = [
@@ -63,6 +65,7 @@ __all__ = [
     "Throttled",
     "Unavailable",
     "add_finalizer",
+    "definition_leaves",
     "fresh_object",
     "fresh_pod",
     "login",
@@ -71,4 +74,5 @@ __all__ = [
     "read_secret",
     "regarding",
     "remove_finalizer",
+    "take_annotation",
 ]

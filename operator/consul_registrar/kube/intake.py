@@ -4,6 +4,7 @@
     offered version newer                                      put
     seen DELETED                                               removed: the object is gone
     known when a list began, absent from it when complete      vanished: absence, not proof (design chapter 1)
+    vanished, and shown by a list that is no older             put: the list without it was wrong (UIDs never come back)
 
 A list older than what was known when it began (its resourceVersion is lower) is stale: nothing of it is used. But an
 etcd restored from a backup stays lower for ever, and then the list is the truth. The two can't be told apart from
@@ -70,6 +71,7 @@ class Intake(Generic[T]):
         self._selective = selective
         self._held: dict[str, int] = {}
         self._left: dict[str, int] = {}
+        self._absent: set[str] = set()
         self._seen = 0
         self._lower_lists = 0
 
@@ -92,7 +94,7 @@ class Intake(Generic[T]):
         """Put the object, if it is newer than all that is known of it."""
         if obj.version > max(self._held.get(obj.uid, -1), self._left.get(obj.uid, -1)):
             self._held[obj.uid] = obj.version
-            self._left.pop(obj.uid, None)
+            self._forget_left(obj.uid)
             self._store.put(obj)
 
     def begin(self) -> Listing:
@@ -104,6 +106,8 @@ class Intake(Generic[T]):
         self._judge(listing, version)
         for obj in items:
             listing.shown.add(obj.uid)
+            if obj.uid in self._absent and version >= self._left[obj.uid]:
+                self._forget_left(obj.uid)
             self.offer(obj)
 
     def complete(self, listing: Listing) -> int:
@@ -128,6 +132,7 @@ class Intake(Generic[T]):
         """Believe the lower versions: history starts anew, so no comparison with what was before means anything."""
         self._held = dict.fromkeys(self._held, -1)
         self._left.clear()
+        self._absent.clear()
         self._seen = listing.floor = 0
 
     def _drop(self, uid: str, version: int, *, gone: bool) -> None:
@@ -136,9 +141,14 @@ class Intake(Generic[T]):
             return
         known = self._held.pop(uid, None) is not None
         self._left[uid] = version
+        (self._absent.discard if gone else self._absent.add)(uid)
         if len(self._left) > REMEMBERED:
-            del self._left[next(iter(self._left))]
+            self._forget_left(next(iter(self._left)))
         if gone:
             self._store.remove(uid)
         elif known:
             self._store.vanished(uid)
+
+    def _forget_left(self, uid: str) -> None:
+        self._left.pop(uid, None)
+        self._absent.discard(uid)

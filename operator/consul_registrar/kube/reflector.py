@@ -5,6 +5,7 @@
     410, silence, undecodable data, a bug          list again
     `FRUITLESS` attempts in a row without news     list again: the version may be of another history (restored etcd)
     a stale list                                   list again; `intake.py` decides when to believe it
+    `doubt`: somebody has read otherwise           list again
 
 Nothing ends it but cancellation, and every round waits, from 0.1 to 10 s: a server that answers and hangs up at once is
 not hammered. What reaches the store is decided in `intake.py`; what follows from it, elsewhere.
@@ -31,6 +32,8 @@ T = TypeVar("T", bound=Versioned)
 FRUITLESS = 5
 #: Seconds after which a round counts as good even if nothing happened in it.
 _LASTED = 10.0
+#: Seconds between two doubts that are heeded: each costs a list.
+_DOUBTS = 10.0
 
 
 class Reflector(Generic[T]):
@@ -59,10 +62,20 @@ class Reflector(Generic[T]):
         self._version = 0
         self._fruitless = 0
         self._backoff = Backoff(0.1, 10.0, random.random)
+        self._watching: asyncio.Timeout | None = None
+        self._doubted = -_DOUBTS
 
     def staleness(self) -> float:
         """Seconds since the last event, bookmark or complete list; from the start where there was none."""
         return self._clock() - self._heard
+
+    def doubt(self) -> None:
+        """A fresh read has contradicted what was delivered: list again soon."""
+        if self._watching is None or self._clock() - self._doubted < _DOUBTS:
+            return
+        self._doubted = self._clock()
+        self._version = 0
+        self._watching.reschedule(0)
 
     async def run(self) -> None:
         """List and watch for ever; returns only when cancelled."""
@@ -86,6 +99,15 @@ class Reflector(Generic[T]):
         self._fruitless += 1
         if not self._version or self._fruitless > FRUITLESS:
             await self._list()
+        try:
+            async with asyncio.timeout(None) as self._watching:
+                await self._watch()
+        except TimeoutError:
+            _log.info("%s: what was delivered is in doubt, listing again", self._path)
+        finally:
+            self._watching = None
+
+    async def _watch(self) -> None:
         async with self._client.watch(self._path, str(self._version), selector=self._selector) as lines:
             async for line in lines:
                 self._hear(line)

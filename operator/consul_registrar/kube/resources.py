@@ -142,6 +142,10 @@ class CustomResources:
         """Seconds since the last event or complete list; at most `resync` and a little, while all is well."""
         return self._clock() - self._heard
 
+    def doubt(self) -> None:
+        """A fresh read has contradicted what was delivered: list again soon."""
+        self._list_now.set()
+
     async def run(self) -> None:
         """List and watch for ever; returns only when cancelled, after kopf has stopped."""
         async with asyncio.TaskGroup() as tasks:

@@ -12,9 +12,10 @@ from urllib.parse import quote
 
 import msgspec
 
+from consul_registrar.api import GROUP
 from consul_registrar.kube.client import KubeClient
 from consul_registrar.kube.codec import JsonObject
-from consul_registrar.kube.errors import Conflict, Invalid, NotFound
+from consul_registrar.kube.errors import Conflict, Forbidden, Invalid, NotFound
 from consul_registrar.kube.records import PODS
 from consul_registrar.kube.resources import CustomObject, Kind, codec_of
 from consul_registrar.model import Pod
@@ -110,6 +111,46 @@ async def _edit_finalizers(
             _log.debug("finalizers of %s changed meanwhile, reading again: %s", path, error)
         else:
             return
+
+
+async def take_annotation(client: KubeClient, path: str, uid: str, name: str, value: str) -> bool:
+    """Remove an annotation that has this value; whether it was there to be removed. Raises `KubeError`."""
+    place = "/metadata/annotations/" + name.replace("~", "~0").replace("/", "~1")
+    operations: Operations = [
+        {"op": "test", "path": "/metadata/uid", "value": uid},
+        {"op": "test", "path": place, "value": value},
+        {"op": "remove", "path": place},
+    ]
+    try:
+        await client.json_patch(path, operations)
+    except (NotFound, Conflict, Invalid):  # a test that fails is answered with 422
+        return False
+    return True
+
+
+class _Deletable(msgspec.Struct):
+    deletionTimestamp: str | None = None  # noqa: N815 - the wire's name
+
+
+class _Definition(msgspec.Struct):
+    metadata: _Deletable
+
+
+async def definition_leaves(client: KubeClient, kind: Kind) -> bool:
+    """Whether the kind's definition (CRD) is deleted, or being deleted: then its objects go since it does.
+
+    Where the operator may not read it, nobody can say, and the objects' deletion is taken for what it looks like.
+    Raises `KubeError`.
+    """
+    path = f"/apis/apiextensions.k8s.io/v1/customresourcedefinitions/{kind.plural}.{GROUP}"
+    try:
+        found = msgspec.json.decode(await client.get(path), type=_Definition)
+    except NotFound:
+        return True
+    except Forbidden as error:
+        _log.debug("can't see whether the definition of %s is being deleted: %s", kind.plural, error)
+        return False
+    return found.metadata.deletionTimestamp is not None
 
 
 async def fresh_pod(client: KubeClient, namespace: str, name: str) -> Pod | None:

@@ -101,6 +101,32 @@ async def test_pods_deleted_while_the_watch_is_cut_and_expired_are_swept(
         await eventually(lambda: shelf.names() == {"stays", "later"})
 
 
+async def test_a_list_that_came_back_empty_is_made_good_once_it_is_doubted(
+    client: KubeClient, proxied: KubeClient, proxy: Proxy, namespace: str
+) -> None:
+    await create_pod(client, namespace, "stays")
+    shelf: Shelf[Pod] = Shelf()
+    reflector = Reflector(proxied, pods_of(namespace), PODS, shelf)
+    scripted = [web.json_response({"type": "ERROR", "object": {"kind": "Status", "code": 410}})]
+
+    async def expired_then_empty(request: web.Request) -> web.StreamResponse | None:
+        if "watch" in request.query:
+            return scripted.pop() if scripted else None
+        if scripted or shelf.absent or not shelf.puts:
+            return None
+        version = (await client.list_page(pods_of(namespace), limit=1)).decode()
+        known = json.loads(version)["metadata"]["resourceVersion"]
+        return web.json_response({"kind": "PodList", "items": [], "metadata": {"resourceVersion": known}})
+
+    proxy.fault = expired_then_empty
+    async with background(reflector.run()):
+        await eventually(lambda: shelf.absent)
+        watches = proxy.watches()
+        await eventually(lambda: proxy.watches() > watches - 1 and reflector._watching is not None)
+        reflector.doubt()
+        await eventually(lambda: shelf.names() == {"stays"})
+
+
 async def test_an_unchanged_pod_is_not_delivered_again_by_another_list(
     client: KubeClient, proxied: KubeClient, proxy: Proxy, namespace: str
 ) -> None:

@@ -18,6 +18,7 @@ from consul_registrar.kube import CustomObject
 from consul_registrar.lifecycle import Lifecycle
 from consul_registrar.model import Change, Instance, Key, Node, Pod, Reason, RegistrationKey
 from consul_registrar.objects import Registration, registration
+from consul_registrar.quarantine import Quarantine
 from consul_registrar.queue import Queue
 from consul_registrar.reaping import Reaped
 from consul_registrar.reconcile import Reconciler
@@ -48,6 +49,9 @@ class FakeRegistry:
             if instance.subject == subject:
                 del self.consul.held[where]
         self.reaped_subjects.add(subject)
+
+    def standing(self) -> int:
+        return len(self.consul.held)
 
     def status(self) -> RegistryStatus:
         return RegistryStatus(self.ready, Reason("Connected" if self.ready else "Unreachable", "so it is"))
@@ -95,6 +99,7 @@ class FakeCluster:
     registrations: dict[RegistrationKey, Registration] = field(default_factory=dict)
     answers: bool = True
     reads: int = 0
+    defined: bool = True
     statuses: list[tuple[float, Any]] = field(default_factory=list)
     events: list[tuple[str, bool]] = field(default_factory=list)
     finalizers: list[str] = field(default_factory=list)
@@ -111,6 +116,10 @@ class FakeCluster:
     async def registration(self, key: RegistrationKey) -> Registration | None:
         self._read()
         return self.registrations.get(key)
+
+    async def definition_leaves(self) -> bool:
+        self._read()
+        return not self.defined
 
     async def add(self, found: Registration) -> None:
         self.finalizers.append("added")
@@ -155,10 +164,21 @@ class World:
             text=str,
         )
         gatherer = Gatherer("prod", self.cache, self.acceptance, self.cluster)
-        self.reconciler = Reconciler(gatherer, self.consuls, self.queue, self.reports, self.reaped, elapsed)
+        self.quarantine = Quarantine(self.consuls, elapsed)
+        self.doubts: list[float] = []
+        self.reconciler = Reconciler(
+            gatherer,
+            self.consuls,
+            self.queue,
+            self.reports,
+            self.reaped,
+            self.quarantine,
+            doubt=lambda: self.doubts.append(elapsed()),
+            epoch=elapsed,
+        )
         self.age = 0.0
         self.lifecycle = Lifecycle(
-            self.cache, self.consuls, self.queue, self.reports, self.cluster, age=lambda _: self.age
+            self.cache, self.consuls, self.queue, self.reports, self.cluster, gatherer, age=lambda _: self.age
         )
         self.pods = Pods(self.cache, self.queue)
         self.nodes = Nodes(self.cache, self.queue, self.consuls)

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from consul_registrar.api.status import ServiceRegistrationStatus
-from consul_registrar.conditions import Picture, Verdict, accepted, conditions, ready, ready_of, status, synced
+from consul_registrar.conditions import Picture, Verdict, accepted, conditions, ready, says, status, synced
 from consul_registrar.model import Health, Reason
 from consul_registrar.objects import Registration
 from consul_registrar.tally import Outcome, Summary, Tally
@@ -165,9 +165,9 @@ def test_last_transition_time_moves_only_with_status(later: Any, moves: bool) ->
     assert after["observedGeneration"] == 2
 
 
-def test_ready_of_finds_what_was_said_last() -> None:
-    assert ready_of({}) is None
-    assert ready_of({"conditions": conditions([], verdicts(False, "B"), 1, OLD)}) == ("False", "B")
+def test_says_finds_what_was_said_last() -> None:
+    assert says({}) is None
+    assert says({"conditions": conditions([], verdicts(False, "B"), 1, OLD)}) == ("False", "B")
 
 
 # --- the whole status -----------------------------------------------------------------------------------------------

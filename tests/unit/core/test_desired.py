@@ -117,7 +117,20 @@ def test_what_is_not_the_registrations_is_absent_with_its_cause(known: Facts, ca
 
 @pytest.mark.parametrize("cause", list(Cause))
 def test_only_what_stays_true_for_ever_needs_no_confirmation(cause: Cause) -> None:
-    assert Absent(cause, reason()).monotone is (cause in {Cause.GONE, Cause.REGISTRATION_DELETED})
+    assert Absent(cause, reason()).monotone is (cause is Cause.GONE)
+
+
+@pytest.mark.parametrize("cause", list(Cause))
+def test_only_what_a_person_asked_for_is_never_held(cause: Cause) -> None:
+    assert Absent(cause, reason()).asked_for is (cause is Cause.REGISTRATION_DELETED)
+
+
+@pytest.mark.parametrize("spec", [of_pods(), {"pods": {}}])
+def test_a_deleted_registration_needs_no_pod_to_be_known(spec: Any) -> None:
+    """Else its deletion would wait for a quarantine that has nothing to do with it."""
+    want = desired(facts(registration=deleted(spec), pod=None, standing=STANDING))
+    assert isinstance(want, Absent)
+    assert want.cause is Cause.REGISTRATION_DELETED
 
 
 @pytest.mark.parametrize("spec", [ORPHANING, of_pods(suspend=True)])

@@ -116,9 +116,12 @@ async def test_a_pod_that_vanished_from_a_list_goes_only_if_a_fresh_read_confirm
         if not exists:
             world.cluster.pods.clear()
         world.pods.vanished(pod().uid)
-        await passes()
+        await passes(1)
+        assert (len(world.consul.held), world.cluster.reads) == (1, 0)
+        await passes(1)
     assert (world.consul.held == []) is removed
     assert world.cluster.reads > 0
+    assert bool(world.doubts) is exists
 
 
 @instantly
@@ -130,7 +133,7 @@ async def test_of_a_same_named_successor_the_old_instance_goes_and_the_new_one_s
         await passes()
         world.pods.vanished(pod().uid)
         world.run_pod(pod(uid="successor"))
-        await passes()
+        await passes(2)
     assert [i.subject for i in world.consul.held] == ["successor"]
 
 
@@ -398,7 +401,7 @@ async def test_a_registration_that_went_unseen_leaves_nothing_and_is_forgotten()
         await passes()
         world.cluster.registrations.clear()
         world.registrations.vanished(body()["metadata"]["uid"])
-        await passes(3)
+        await passes(40)
     assert (world.consul.held, causes(world)[-1]) == ([], Cause.VANISHED)
     assert key not in world.reports.tallies()
 
@@ -428,6 +431,158 @@ async def test_a_name_that_becomes_free_is_taken_by_the_next() -> None:
         world.registrations.remove(body()["metadata"]["uid"])
         await passes()
     assert [i.owner.key for i in world.consul.held if i.owner] == [young]
+
+
+# --- the quarantine -------------------------------------------------------------------------------------------------
+
+
+async def of_ten(world: World) -> None:
+    world.apply(body(**HELD))
+    for number in range(10):
+        world.run_pod(pod(f"web-{number}"))
+    await passes(3)
+
+
+@instantly
+async def test_many_that_vanish_at_once_are_held_and_that_is_said() -> None:
+    world = World()
+    async with world.running():
+        await of_ten(world)
+        world.cluster.pods.clear()
+        for number in range(5):
+            world.pods.vanished(pod(f"web-{number}").uid)
+        await passes(10)
+        assert len(world.consul.held) == 10
+        assert world.cluster.ready == ("False", "RemovalHeld")
+        assert ("RemovalHeld", True) in world.cluster.events
+        assert world.quarantine.held("default").subjects == 5
+        reads = world.cluster.reads
+        await passes(200)
+        assert (len(world.consul.held), world.cluster.reads) == (10, reads)
+        await passes(300)
+    assert len(world.consul.held) == 5
+    assert world.cluster.ready == ("True", "Registered")
+
+
+@instantly
+async def test_what_is_held_and_comes_back_is_let_go_without_a_write() -> None:
+    world = World()
+    async with world.running():
+        await of_ten(world)
+        kept = dict(world.cluster.pods)
+        world.cluster.pods.clear()
+        for number in range(5):
+            world.pods.vanished(pod(f"web-{number}").uid)
+        await passes(10)
+        for each in kept.values():
+            world.run_pod(each)
+        await passes(600)
+    assert len(world.consul.written) == 10
+    assert world.quarantine.held("default").subjects == 0
+    assert world.cluster.ready == ("True", "Registered")
+
+
+@instantly
+async def test_a_wrong_list_is_found_out_by_reading_a_few_afresh() -> None:
+    world = World()
+    async with world.running():
+        await of_ten(world)
+        for number in range(10):
+            world.pods.vanished(pod(f"web-{number}").uid)
+        await passes(5)
+        assert len(world.doubts) > 0
+        assert world.cluster.reads <= 6
+        assert len(world.consul.held) == 10
+
+
+@instantly
+async def test_pods_that_are_gone_are_never_held() -> None:
+    world = World()
+    async with world.running():
+        await of_ten(world)
+        for number in range(10):
+            world.pods.remove(pod(f"web-{number}").uid)
+        await passes(0.1)
+    assert world.consul.held == []
+
+
+@instantly
+async def test_a_selector_that_would_take_all_is_held_and_its_correction_undoes_it() -> None:
+    world = World()
+    async with world.running():
+        await of_ten(world)
+        typo = of_pods(pods={"selector": {"matchLabels": {"app": "wbe"}}})
+        world.apply(body(typo, generation=4, **HELD))
+        await passes(100)
+        assert len(world.consul.held) == 10
+        assert world.cluster.ready == ("False", "RemovalHeld")
+        world.apply(body(generation=5, **HELD))
+        await passes(600)
+    assert len(world.consul.written) == 10
+    assert world.cluster.ready == ("True", "Registered")
+
+
+@instantly
+async def test_a_deleted_registration_of_many_is_not_held() -> None:
+    world = World()
+    async with world.running():
+        await of_ten(world)
+        world.apply(body(deletionTimestamp=NOW, generation=4, **HELD))
+        await passes(1)
+    assert world.consul.held == []
+    assert world.cluster.finalizers[-1] == "removed"
+
+
+@instantly
+async def test_registrations_that_go_with_their_definition_let_go_at_once_and_what_they_left_is_held() -> None:
+    world = World()
+    async with world.running():
+        await of_ten(world)
+        world.cluster.defined = False
+        world.apply(body(deletionTimestamp=NOW, generation=4, **HELD))
+        await passes(1)
+        assert world.cluster.finalizers[-1] == "removed"
+        world.cluster.registrations.clear()
+        world.registrations.remove(body()["metadata"]["uid"])
+        await passes(100)
+        assert len(world.consul.held) == 10
+        world.cluster.defined = True
+        world.apply(body(uid="made-again", **HELD))
+        await passes(600)
+    assert len(world.consul.written) == 10
+    assert world.cluster.ready == ("True", "Registered")
+
+
+@instantly
+async def test_a_connection_that_releases_by_hand_holds_for_ever() -> None:
+    world = World(default={"removalGuard": {"release": "Manual"}})
+    async with world.running():
+        await of_ten(world)
+        world.cluster.pods.clear()
+        for number in range(5):
+            world.pods.vanished(pod(f"web-{number}").uid)
+        await passes(100_000)
+        assert len(world.consul.held) == 10
+        for key in world.quarantine.approve("default", world.quarantine.held("default").digest):
+            world.queue.add(key)
+        await passes(5)
+    assert len(world.consul.held) == 5
+
+
+@instantly
+async def test_each_consul_holds_for_itself() -> None:
+    world = World(default={}, other={"removalGuard": {"share": 100}})
+    async with world.running():
+        both = of_pods(consulRefs=[{"name": "default"}, {"name": "other"}])
+        world.apply(body(both, **HELD))
+        for number in range(10):
+            world.run_pod(pod(f"web-{number}"))
+        await passes(3)
+        world.cluster.pods.clear()
+        for number in range(5):
+            world.pods.vanished(pod(f"web-{number}").uid)
+        await passes(10)
+    assert [len(world.registries[name].held) for name in ("default", "other")] == [10, 5]
 
 
 # --- status and Events ----------------------------------------------------------------------------------------------

@@ -90,6 +90,25 @@ def test_the_deleted_do_not_come_back_by_a_list_that_began_before(intake: Intake
     assert log.take() == ["put a@5", "remove a"]
 
 
+def test_what_a_wrong_list_lacked_comes_back_with_the_next_list_although_unchanged(
+    intake: Intake[Thing], log: Log
+) -> None:
+    listed(intake, 5, Thing("a", 1), Thing("b", 2))
+    log.take()
+    assert listed(intake, 9) == 2
+    assert sorted(log.take()) == ["vanished a", "vanished b"]
+    listed(intake, 9, Thing("a", 1), Thing("b", 2))
+    assert log.take() == ["put a@1", "put b@2"]
+
+
+def test_what_vanished_does_not_come_back_by_a_late_event(intake: Intake[Thing], log: Log) -> None:
+    listed(intake, 5, Thing("a", 1))
+    listed(intake, 9)
+    log.take()
+    intake.take(Put(Thing("a", 1)))
+    assert log.take() == []
+
+
 def test_leaving_a_selector_is_absence_unless_it_is_terminating(log: Log) -> None:
     intake = Intake(log, selective=True)
     for uid in "ab":
