@@ -52,9 +52,10 @@ def main(context: click.Context, state: Path) -> None:
 @main.command()
 @click.option("--nodes", default=3, show_default=True, help="How many nodes.")
 @click.option("--agents", type=int, help="How many of them have a Consul agent (all if not said).")
+@click.option("--servers", default=1, show_default=True, help="How many Consul servers.")
 @click.option("--acls", is_flag=True, help="Consul with ACLs, default deny.")
 @click.pass_obj
-def up(state: Path, nodes: int, agents: int | None, acls: bool) -> None:
+def up(state: Path, nodes: int, agents: int | None, servers: int, acls: bool) -> None:
     """Start the cluster; while it runs this does nothing."""
     ensure_tools(say=_say)
     with _only_command(state):
@@ -66,7 +67,7 @@ def up(state: Path, nodes: int, agents: int | None, acls: bool) -> None:
             dead = ", ".join(name for name, is_alive in alive.items() if not is_alive) or "its start"
             raise click.ClickException(f"The cluster is not whole (ended: {dead}). Run `make cluster-down` first.")
         _clear(state)
-        _start(state, Options(nodes=nodes, agents=agents, acls=acls, detached=True))
+        _start(state, Options(nodes=nodes, agents=agents, consul_servers=servers, acls=acls, detached=True))
 
 
 @main.command()

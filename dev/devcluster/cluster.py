@@ -38,6 +38,8 @@ class Options:
     nodes: int = 3
     agents: int | None = None
     """How many of the nodes have a Consul client agent; None: all."""
+    consul_servers: int = 1
+    """With three one may fail; clients of one that is cut off from the others find "No cluster leader"."""
     acls: bool = False
     """Consul with ACLs: default deny, `Cluster.consul.token` may do everything."""
     routable_pods: bool = False
@@ -75,7 +77,14 @@ class Cluster:
             block=block,
             nodes=nodes,
             control_plane=plane,
-            consul=datacenter(home, block, with_agent, acls=options.acls, on_localhost=options.detached),
+            consul=datacenter(
+                home,
+                block,
+                with_agent,
+                servers=options.consul_servers,
+                acls=options.acls,
+                on_localhost=options.detached,
+            ),
             kwok=kwok(home, block.routable_pod_network if options.routable_pods else block.pod_network, plane.api),
             pods=Process(_pod_runtime(state, plane.api), home),
             options=options,

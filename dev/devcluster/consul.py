@@ -10,6 +10,7 @@ import http.client
 import json
 import shutil
 import uuid
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -73,6 +74,7 @@ class Member:
         self.address = place.address
         self.dns_port = place.dns
         self.gossip = f"{place.address}:{place.serf}"
+        self.rpc = f"{place.address}:{place.rpc}"
         self.token = token
         self._port = place.http
         self._data = data
@@ -113,6 +115,13 @@ class Consul:
         return self.servers[0]
 
     @property
+    def leader(self) -> Member | None:
+        """The server that most of them take for their leader, or None while there is no such."""
+        answers = Counter(_leader_seen_by(server) for server in self.servers)
+        leading, votes = answers.most_common(1)[0]
+        return next((one for one in self.servers if one.rpc == leading and 2 * votes > len(self.servers)), None)
+
+    @property
     def http_addr(self) -> str:
         """The URL of the server's HTTP API; the web UI is at /ui."""
         return self.server.http_addr
@@ -137,30 +146,39 @@ class Consul:
             agent.process.wait_ready()
 
 
-def datacenter(home: Home, block: Block, nodes: Mapping[str, str], *, acls: bool, on_localhost: bool) -> Consul:
-    """Lay out one server and an agent on each of the nodes (name to address); nothing is started."""
-    places = {"consul-server-1": Place.at("consul-server-1", block.consul_server(1))}
-    servers = tuple(places)
-    places |= {node: Place.at(node, address) for node, address in nodes.items()}
+def datacenter(
+    home: Home, block: Block, nodes: Mapping[str, str], *, servers: int = 1, acls: bool, on_localhost: bool
+) -> Consul:
+    """Lay out the servers and an agent on each of the nodes (name to address); nothing is started."""
+    voters = {f"consul-server-{number}": block.consul_server(number) for number in range(1, servers + 1)}
+    places = {node: Place.at(node, address) for node, address in (voters | dict(nodes)).items()}
     management = str(uuid.uuid4()) if acls else None
     tokens = {node: str(uuid.uuid4()) for node in places} if acls else {}
-    gossip = [f"{places[server].address}:{places[server].serf}" for server in servers]
+    gossip = [f"{places[server].address}:{places[server].serf}" for server in voters]
     members = {}
     for node, place in places.items():
         data = home.state / "consul" / node
         config = _common(place, data, gossip)
-        if node in servers:
-            config |= _server(place, len(servers), on_localhost=on_localhost)
+        if node in voters:
+            config |= _server(place, servers, on_localhost=on_localhost and node == next(iter(voters)))
         if management is not None:
-            config["acl"] = _acl(tokens[node], management if node in servers else None)
+            config["acl"] = _acl(tokens[node], management if node in voters else None)
         process = Process(_program(config, place, home.state / "consul" / f"{node}.json", management), home)
         members[node] = Member(process, place, data, management)
     return Consul(
-        servers=tuple(members[node] for node in servers),
+        servers=tuple(members[node] for node in voters),
         agents={node: members[node] for node in nodes},
         token=management,
         agent_tokens=tokens,
     )
+
+
+def _leader_seen_by(server: Member) -> str:
+    try:
+        told: str = server.request("GET", "/v1/status/leader", within=1.0)
+    except (OSError, http.client.HTTPException, ConsulError):
+        return ""
+    return told
 
 
 def _common(place: Place, data: Path, servers: Sequence[str]) -> dict[str, Any]:

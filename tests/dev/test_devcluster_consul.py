@@ -1,0 +1,123 @@
+"""What tests may rely on in a Consul of three servers, which fail one by one."""
+
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from devcluster import Cluster, Options
+from devcluster.build import ensure_tools
+from devcluster.consul import Consul, ConsulError, Member
+from devcluster.process import await_true
+from devcluster.tools import CONSUL
+
+PATIENCE = 60.0
+
+
+@pytest.fixture(scope="module")
+def consul(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Consul]:
+    """Three servers and the agents of two nodes; Kubernetes is laid out and not started."""
+    ensure_tools(say=print, tools=(CONSUL,))
+    options = Options(nodes=2, consul_servers=3, acls=True)
+    cluster = Cluster.lay_out(options, tmp_path_factory.mktemp("servers") / "state")
+    try:
+        cluster.consul.start()
+        yield cluster.consul
+    finally:
+        cluster.stop()
+
+
+@pytest.fixture(autouse=True)
+def _whole(consul: Consul) -> Iterator[None]:
+    yield
+    eventually(lambda: all(answers(member) for member in (*consul.servers, *consul.agents.values())))
+    eventually(lambda: len(voters(consul)) == 3)
+
+
+def eventually(condition: Callable[[], bool]) -> None:
+    assert await_true(condition, PATIENCE)
+
+
+def answers(member: Member) -> bool:
+    """Whether its reads are answered by a leader."""
+    try:
+        member.request("GET", "/v1/catalog/nodes", within=3.0)
+    except (OSError, ConsulError):
+        return False
+    return True
+
+
+def voters(consul: Consul) -> list[str]:
+    peers = consul.server.request("GET", "/v1/operator/raft/configuration")["Servers"]
+    return [peer["Node"] for peer in peers if peer["Voter"]]
+
+
+def others(consul: Consul, member: Member) -> list[Member]:
+    return [server for server in consul.servers if server is not member]
+
+
+def leader(consul: Consul) -> Member:
+    eventually(lambda: consul.leader is not None)
+    found = consul.leader
+    assert found is not None
+    return found
+
+
+def test_the_servers_agree_on_a_leader_and_the_agents_of_all_nodes_have_joined(consul: Consul) -> None:
+    assert leader(consul) in consul.servers
+    members = {one["Name"] for one in consul.agents["node-1"].request("GET", "/v1/agent/members")}
+    assert members == {"consul-server-1", "consul-server-2", "consul-server-3", "node-1", "node-2"}
+
+
+def test_a_killed_leader_is_followed_by_another_and_comes_back_with_what_it_missed(consul: Consul) -> None:
+    killed = leader(consul)
+    killed.process.kill()
+    eventually(lambda: consul.leader not in {None, killed})
+    leader(consul).request("PUT", "/v1/kv/missed", "value")
+    killed.process.start()
+    eventually(lambda: bool(killed.request("GET", "/v1/kv/missed?stale")))
+
+
+def test_a_paused_leader_is_followed_by_another_and_goes_on_as_a_follower(consul: Consul) -> None:
+    paused = leader(consul)
+    paused.process.pause()
+    try:
+        eventually(lambda: consul.leader not in {None, paused})
+        agent = consul.agents["node-1"]
+        eventually(lambda: answers(agent))
+        agent.request("PUT", "/v1/agent/service/register", {"Name": "registered-meanwhile", "Port": 1})
+        other = others(consul, paused)[0]
+        eventually(lambda: "registered-meanwhile" in other.request("GET", "/v1/catalog/services"))
+    finally:
+        paused.process.resume()
+    eventually(lambda: consul.leader not in {None, paused})
+
+
+def test_a_server_that_is_cut_off_from_the_others_has_no_leader_and_its_clients_are_told(consul: Consul) -> None:
+    alone, *paused = consul.servers
+    for server in paused:
+        server.process.pause()
+    try:
+        eventually(lambda: not answers(alone))
+        with pytest.raises(ConsulError, match="No cluster leader"):
+            alone.request("PUT", "/v1/kv/key", "value", within=30.0)
+        assert alone.request("GET", "/v1/catalog/nodes?stale")
+        assert consul.leader is None
+    finally:
+        for server in paused:
+            server.process.resume()
+    assert leader(consul)
+
+
+@pytest.mark.parametrize("keep_data", [True, False])
+def test_a_server_restarts_and_has_what_the_others_have(consul: Consul, keep_data: bool) -> None:
+    leader(consul).request("PUT", "/v1/kv/kept", "value")
+    restarted = others(consul, leader(consul))[0]
+    restarted.restart(keep_data=keep_data)
+    eventually(lambda: bool(restarted.request("GET", "/v1/kv/kept?stale")))
+
+
+def test_an_agent_goes_on_while_any_one_server_restarts(consul: Consul) -> None:
+    agent = consul.agents["node-2"]
+    for server in consul.servers:
+        server.restart()
+        eventually(lambda: answers(agent))
