@@ -3,6 +3,6 @@
 Start with `cluster.py`, which puts the parts together; `python -m devcluster --help` is the command line.
 """
 
-from devcluster.cluster import Cluster, Options, running
+from devcluster.cluster import Cluster, Options, TlsProxy, running, tls_proxy
 
-__all__ = ["Cluster", "Options", "running"]
+__all__ = ["Cluster", "Options", "TlsProxy", "running", "tls_proxy"]

@@ -13,22 +13,27 @@ from __future__ import annotations
 import shutil
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 from typing import Self
+from urllib.parse import urlsplit
 
+from devcluster import tlsproxy
 from devcluster.build import ensure_tools
 from devcluster.consul import Consul, datacenter
 from devcluster.kube import Api, ControlPlane, control_plane
 from devcluster.kwok import create_nodes, kwok
-from devcluster.net import Block, claim_block
+from devcluster.net import Block, choose_port, claim_block
 from devcluster.process import Home, Process, Program
+from devcluster.tls import Authority
 from devcluster.tools import TOOLS
 
 DEV = Path(__file__).resolve().parent.parent
+TLS = "tls"
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +47,8 @@ class Options:
     """With three one may fail; clients of one that is cut off from the others find "No cluster leader"."""
     acls: bool = False
     """Consul with ACLs: default deny, `Cluster.consul.token` may do everything."""
+    consul_tls: bool = False
+    """Consul's servers and agents answer HTTPS too (`Member.https_addr`), trusted by `Cluster.authority`."""
     routable_pods: bool = False
     """Give Pods addresses of 10.0.0.0/8: EndpointSlices may hold those, but nothing answers there."""
     detached: bool = False
@@ -54,6 +61,7 @@ class Cluster:
 
     state: Path
     block: Block
+    home: Home
     nodes: dict[str, str]
     """The names of the nodes and their addresses."""
     control_plane: ControlPlane
@@ -75,6 +83,7 @@ class Cluster:
         return cls(
             state=state,
             block=block,
+            home=home,
             nodes=nodes,
             control_plane=plane,
             consul=datacenter(
@@ -84,6 +93,7 @@ class Cluster:
                 servers=options.consul_servers,
                 acls=options.acls,
                 on_localhost=options.detached,
+                tls=Authority.at(state / TLS) if options.consul_tls else None,
             ),
             kwok=kwok(home, block.routable_pod_network if options.routable_pods else block.pod_network, plane.api),
             pods=Process(_pod_runtime(state, plane.api), home),
@@ -109,6 +119,11 @@ class Cluster:
     def kubeconfig(self) -> Path:
         """A kubeconfig for the administrator."""
         return self.api.kubeconfig
+
+    @property
+    def authority(self) -> Authority:
+        """The cluster's own certificate authority, made when it is first asked for."""
+        return Authority.at(self.state / TLS)
 
     @property
     def processes(self) -> tuple[Process, ...]:
@@ -163,6 +178,37 @@ def running(options: Options = Options(), state: Path | None = None) -> Iterator
     finally:
         if state is None:
             shutil.rmtree(folder)
+
+
+@dataclass(frozen=True, slots=True)
+class TlsProxy:
+    """A part's HTTPS front: a process of its own, which can be killed and paused like the others."""
+
+    process: Process
+    url: str
+
+
+@contextmanager
+def tls_proxy(
+    cluster: Cluster, upstream: str, hosts: Sequence[str] = (), *, demand_client_certificate: bool = False
+) -> Iterator[TlsProxy]:
+    """HTTPS in front of a part that speaks plain HTTP (its URL), for the length of a block.
+
+    Its certificate is the cluster's authority's, for its address and the `hosts`; the clients that it may demand one
+    of are that authority's too.
+    """
+    number = next(n for n in count(1) if not (cluster.state / TLS / f"proxy-{n}").exists())
+    authority, address = cluster.authority, cluster.block.proxy(number)
+    certificate = authority.server(f"proxy-{number}", (address, *hosts))
+    listen = (address, choose_port(address, 8501))
+    clients = authority.certificate if demand_client_certificate else None
+    behind = urlsplit(upstream).netloc
+    process = Process(tlsproxy.program(f"tls-proxy-{number}", listen, behind, certificate, clients, DEV), cluster.home)
+    process.start()
+    try:
+        yield TlsProxy(process, f"https://{listen[0]}:{listen[1]}")
+    finally:
+        process.kill()
 
 
 def link_programs(folder: Path) -> None:

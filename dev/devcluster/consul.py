@@ -18,6 +18,7 @@ from typing import Any
 
 from devcluster.net import Block, choose_port, is_free
 from devcluster.process import Home, Process, Program
+from devcluster.tls import Authority
 from devcluster.tools import CONSUL
 
 DATACENTER = "dc1"
@@ -50,6 +51,7 @@ class Place:
     serf: int
     rpc: int
     grpc: int
+    https: int
 
     @classmethod
     def at(cls, node: str, address: str) -> Place:
@@ -62,13 +64,14 @@ class Place:
             serf=choose_port(address, 8301),
             rpc=choose_port(address, 8300),
             grpc=choose_port(address, 8502),
+            https=choose_port(address, 8501),
         )
 
 
 class Member:
     """One Consul process, server or client agent."""
 
-    def __init__(self, process: Process, place: Place, data: Path, token: str | None) -> None:
+    def __init__(self, process: Process, place: Place, data: Path, token: str | None, *, tls: bool) -> None:
         self.process = process
         self.node = place.node
         self.address = place.address
@@ -76,6 +79,7 @@ class Member:
         self.gossip = f"{place.address}:{place.serf}"
         self.rpc = f"{place.address}:{place.rpc}"
         self.token = token
+        self.https_addr = f"https://{place.address}:{place.https}" if tls else None
         self._port = place.http
         self._data = data
 
@@ -147,9 +151,19 @@ class Consul:
 
 
 def datacenter(
-    home: Home, block: Block, nodes: Mapping[str, str], *, servers: int = 1, acls: bool, on_localhost: bool
+    home: Home,
+    block: Block,
+    nodes: Mapping[str, str],
+    *,
+    servers: int = 1,
+    acls: bool,
+    on_localhost: bool,
+    tls: Authority | None = None,
 ) -> Consul:
-    """Lay out the servers and an agent on each of the nodes (name to address); nothing is started."""
+    """Lay out the servers and an agent on each of the nodes (name to address); nothing is started.
+
+    With `tls` each has an HTTPS listener too, with a certificate of that authority.
+    """
     voters = {f"consul-server-{number}": block.consul_server(number) for number in range(1, servers + 1)}
     places = {node: Place.at(node, address) for node, address in (voters | dict(nodes)).items()}
     management = str(uuid.uuid4()) if acls else None
@@ -161,10 +175,12 @@ def datacenter(
         config = _common(place, data, gossip)
         if node in voters:
             config |= _server(place, servers, on_localhost=on_localhost and node == next(iter(voters)))
+        if tls is not None:
+            config |= _https(config, place, tls)
         if management is not None:
             config["acl"] = _acl(tokens[node], management if node in voters else None)
         process = Process(_program(config, place, home.state / "consul" / f"{node}.json", management), home)
-        members[node] = Member(process, place, data, management)
+        members[node] = Member(process, place, data, management, tls=tls is not None)
     return Consul(
         servers=tuple(members[node] for node in voters),
         agents={node: members[node] for node in nodes},
@@ -216,6 +232,14 @@ def _server(place: Place, servers: int, *, on_localhost: bool) -> dict[str, Any]
     if on_localhost and is_free(LOCALHOST, place.http):
         config["addresses"] = {"http": f"{place.address} {LOCALHOST}"}
     return config
+
+
+def _https(config: Mapping[str, Any], place: Place, authority: Authority) -> dict[str, Any]:
+    """HTTPS beside HTTP. The names are those of the node and, as Consul's own guides have it, of its kind."""
+    kind = "server" if config.get("server") else "client"
+    own = authority.server(place.node, (place.address, place.node, f"{kind}.{DATACENTER}.consul"))
+    files = {"cert_file": str(own.file), "key_file": str(own.key), "ca_file": str(authority.certificate)}
+    return {"ports": config["ports"] | {"https": place.https}, "tls": {"https": files}}
 
 
 def _acl(agent: str, management: str | None) -> dict[str, Any]:

@@ -47,6 +47,10 @@ class Block:
         """The address of a Consul server, counted from 1."""
         return self._host(1 + number)
 
+    def proxy(self, number: int) -> str:
+        """The address of a TLS-terminating proxy, counted from 1."""
+        return self._host(128 + number)
+
     def node(self, number: int) -> str:
         """The address of a node, counted from 1."""
         return self._host(256 + number)
