@@ -18,9 +18,11 @@ from typing import Protocol
 from consul_registrar import health, kube, metrics
 from consul_registrar.acceptance import Acceptance
 from consul_registrar.arrivals import Connections, Nodes, Pods, Registrations, pods_on
+from consul_registrar.audit import Audit
 from consul_registrar.cache import Cache
 from consul_registrar.cluster import Cluster
 from consul_registrar.connection_status import ConnectionStatus
+from consul_registrar.consul import ConsulError
 from consul_registrar.consuls import Consuls
 from consul_registrar.credentials import ConsulConnections
 from consul_registrar.gather import Gatherer
@@ -113,10 +115,12 @@ class Operator:
         connections = ConsulConnections(
             self._settings.cluster,
             self._cluster.secret,
+            self._cluster.uid,
             self._found,
             self._agent_changed,
             direct_tokens(self._settings),
             self._leadership.may_write,
+            self._claimed,
         )
         return Consuls(self._cache, connections.serve, self._count, self._connection_changed)
 
@@ -186,6 +190,9 @@ class Operator:
 
     def _load_reaped(self, registration: Registration) -> None:
         self._reaped.load(registration.key, registration.status.get("reaped") or (), _epoch)
+
+    def _claimed(self, connection: str, cause: str, error: ConsulError | None) -> None:
+        Audit(connection, lambda *what: self._count(connection, *what)).record_claim(cause, error)
 
     def _count(self, connection: str, operation: str, cause: str, outcome: str) -> None:
         metrics.writes.labels(connection, operation, cause, outcome).inc()

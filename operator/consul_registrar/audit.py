@@ -5,7 +5,7 @@ Decides the fields of the line; where it goes is the logger's matter (`consul_re
 
 import json
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 
 from consul_registrar import model
@@ -29,9 +29,6 @@ class Audit:
         self._count(operation, change.cause.value, outcome)
         instance = change.instance
         line = {
-            "time": datetime.now(UTC).isoformat(timespec="milliseconds"),
-            "logger": logger.name,
-            "connection": self._connection,
             "operation": operation,
             "cause": change.cause.value,
             "outcome": outcome,
@@ -43,9 +40,22 @@ class Audit:
             "podUid": instance.meta_value(model.META_POD_UID),
             "batch": batch,
         }
-        if error is not None:
-            line["error"] = error.reason.code
-        logger.info(json.dumps(line))
+        self._log(line, error)
+
+    def record_claim(self, cause: str, error: ConsulError | None) -> None:
+        """Write the line of a claim of the cluster's name."""
+        outcome = _outcome(error)
+        self._count("claim", cause, outcome)
+        self._log({"operation": "claim", "cause": cause, "outcome": outcome}, error)
+
+    def _log(self, line: Mapping[str, object], error: ConsulError | None) -> None:
+        head = {
+            "time": datetime.now(UTC).isoformat(timespec="milliseconds"),
+            "logger": logger.name,
+            "connection": self._connection,
+        }
+        failed = {"error": error.reason.code} if error is not None else {}
+        logger.info(json.dumps(head | dict(line) | failed))
 
 
 def _registration(instance: Instance) -> str:

@@ -23,6 +23,7 @@ from consul_registrar.kube import (
     definition_leaves,
     fresh_object,
     fresh_pod,
+    namespace_uid,
     patch_status,
     post_event,
     read_secret,
@@ -39,6 +40,7 @@ class Cluster:
     def __init__(self, client: KubeClient, instance: str) -> None:
         self._client = client
         self._instance = instance
+        self._uid = ""
 
     # gather.Fresh
 
@@ -112,6 +114,18 @@ class Cluster:
             raise Unusable(Reason("SecretNotFound", str(error))) from error
         except KubeError as error:
             raise Unusable(Reason("SecretUnreadable", f"Secret {ref.namespace}/{ref.name}: {error}")) from error
+
+    # credentials.ReadUid
+
+    async def uid(self) -> str:
+        """What tells this cluster from every other: the UID of its kube-system. Raises Unusable where it isn't read."""
+        if not self._uid:
+            try:
+                self._uid = await namespace_uid(self._client, "kube-system")
+            except KubeError as error:
+                message = f"the UID of the namespace kube-system, by which this cluster claims its name: {error}"
+                raise Unusable(Reason("ClusterUidUnreadable", message)) from error
+        return self._uid
 
     async def _post(
         self, kind: str, namespace: str, name: str, meta: objects.Meta, reason: Reason, *, warning: bool

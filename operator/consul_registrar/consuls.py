@@ -233,6 +233,10 @@ def _terms(guard: RemovalGuard) -> Terms:
 
 
 def _rebuilds(old: ConsulConnectionSpec, new: ConsulConnectionSpec) -> bool:
-    """Whether an edit needs a new registry: all that says where and how, not what may be done."""
+    """Whether an edit needs a new registry: all that says where and how, not what may be done.
+
+    Where nothing may be written the cluster's name isn't claimed, so that makes a difference too.
+    """
     kept = {"policy", "shared_names", "removal_guard"}
-    return old.model_dump(exclude=kept) != new.model_dump(exclude=kept)
+    claims = (old.policy == "Observe") == (new.policy == "Observe")
+    return not claims or old.model_dump(exclude=kept) != new.model_dump(exclude=kept)

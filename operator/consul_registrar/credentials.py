@@ -19,7 +19,9 @@ from consul_registrar.consul import (
     AgentSettings,
     CatalogRegistry,
     CatalogSettings,
+    ClaimedRegistry,
     ConsulError,
+    Name,
     OnChange,
     Tls,
     tls_context,
@@ -33,6 +35,10 @@ _READ_AGAIN = 30.0
 
 #: Reads one key of a Secret. Raises Unusable where it can't be had.
 ReadSecret = Callable[[SecretKeyRef], Awaitable[str]]
+#: Reads the UID by which this cluster claims its name. Raises Unusable where it can't be had.
+ReadUid = Callable[[], Awaitable[str]]
+#: Told of each write of a claim: connection, cause, error.
+Wrote = Callable[[str, str, ConsulError | None], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,23 +64,28 @@ class ConsulConnections:
         self,
         cluster: str,
         read_secret: ReadSecret,
+        read_uid: ReadUid,
         on_change: OnChange,
         on_agent: Callable[[str, str], None],
         direct_tokens: Mapping[str, str],
         may_write: Callable[[], bool],
+        wrote: Wrote,
     ) -> None:
         self._cluster = cluster
         self._read_secret = read_secret
+        self._read_uid = read_uid
         self._on_change = on_change
         self._on_agent = on_agent
         self._direct_tokens = direct_tokens
         self._may_write = may_write
+        self._wrote = wrote
 
     async def serve(self, name: str, spec: ConsulConnectionSpec, take: Callable[[NodeRegistry], None]) -> None:
         """Run a registry for a spec; returns when its authorities have changed. Raises Unusable."""
         credentials = await self._credentials(name, spec)
         token = _Token(credentials.token)
-        registry = self._registry(name, spec, _access(spec, token, credentials.ca))
+        uid = await self._read_uid()
+        registry = self._registry(name, spec, uid, _access(spec, token, credentials.ca))
         take(registry)
         running = asyncio.ensure_future(registry.run())
         try:
@@ -83,17 +94,25 @@ class ConsulConnections:
             running.cancel()
             await asyncio.gather(running, return_exceptions=True)
 
-    def _registry(self, name: str, spec: ConsulConnectionSpec, access: Access) -> AgentRegistry | CatalogRegistry:
-        def changed(label: str) -> None:
-            self._on_agent(name, label)
+    def _registry(self, name: str, spec: ConsulConnectionSpec, uid: str, access: Access) -> ClaimedRegistry:
+        def make(
+            on_change: OnChange, on_agent: Callable[[str], None], may_write: Callable[[], bool]
+        ) -> AgentRegistry | CatalogRegistry:
+            if spec.mode == "Catalog":
+                catalog = _catalog_settings(spec, access)
+                return CatalogRegistry(name, self._cluster, catalog, on_change, on_agent=on_agent, may_write=may_write)
+            agents = _agent_settings(spec, access)
+            return AgentRegistry(name, self._cluster, agents, on_change, on_agent=on_agent, may_write=may_write)
 
-        if spec.mode == "Catalog":
-            catalog = _catalog_settings(spec, access)
-            return CatalogRegistry(
-                name, self._cluster, catalog, self._on_change, on_agent=changed, may_write=self._may_write
-            )
-        agents = _agent_settings(spec, access)
-        return AgentRegistry(name, self._cluster, agents, self._on_change, on_agent=changed, may_write=self._may_write)
+        claim = Name(self._cluster, uid, spec.take_over_from or "", observes=spec.policy == "Observe")
+        return ClaimedRegistry(
+            claim,
+            make,
+            self._on_change,
+            lambda label: self._on_agent(name, label),
+            self._may_write,
+            lambda cause, error: self._wrote(name, cause, error),
+        )
 
     async def _keep_fresh(
         self, name: str, spec: ConsulConnectionSpec, token: _Token, ca: str, running: "asyncio.Future[None]"

@@ -162,6 +162,14 @@ class ConsulConnectionSpec(Model):
         default_factory=RemovalGuard,
         description="When removals of what is merely absent (not listed, not selected any more) are held.",
     )
+    take_over_from: str | None = Field(
+        default=None,
+        min_length=1,
+        max_length=64,
+        pattern=r"^[0-9A-Za-z-]+$",
+        description="UID of the namespace kube-system of a cluster that is gone for good and held this cluster's name "
+        "in this Consul: this cluster takes the name over, and what stands under it. May stay set.",
+    )
 
     rules = (
         Rule(

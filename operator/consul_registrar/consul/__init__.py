@@ -5,6 +5,8 @@ Outside of this package only these names are used.
 
 from consul_registrar.consul.agent import AgentRegistry, AgentSettings
 from consul_registrar.consul.catalog import VIRTUAL_NODES, CatalogRegistry, CatalogSettings
+from consul_registrar.consul.claim import Name
+from consul_registrar.consul.claimed import ClaimedRegistry
 from consul_registrar.consul.errors import (
     ConsulError,
     Denied,
@@ -26,11 +28,13 @@ __all__ = [
     "AgentSettings",
     "CatalogRegistry",
     "CatalogSettings",
+    "ClaimedRegistry",
     "ConsulError",
     "Denied",
     "Endpoint",
     "Invalid",
     "Misdirected",
+    "Name",
     "NotSent",
     "OnChange",
     "OutcomeUnknown",

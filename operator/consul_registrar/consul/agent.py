@@ -11,11 +11,12 @@ from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 
 from consul_registrar.actual import Actual
+from consul_registrar.consul.answers import Answer
 from consul_registrar.consul.errors import ConsulError, NotSent
 from consul_registrar.consul.registry import OnChange, RegistryStatus
 from consul_registrar.consul.session import AgentSession, Scope
-from consul_registrar.consul.transport import Access, Endpoint
-from consul_registrar.model import Change, Instance, Node, Reason, RegistrationKey
+from consul_registrar.consul.transport import Access, Endpoint, Params
+from consul_registrar.model import CONNECTING, Change, Instance, Node, Reason, RegistrationKey
 
 FIXED = ""
 """The label of the one session where the address is fixed; else labels are the Kubernetes nodes' names."""
@@ -48,7 +49,7 @@ class AgentRegistry:
     """One Consul, written through its agents. Implements `registry.Registry`.
 
     `on_change` is called for what reads find, not for our own acknowledged writes. `on_agent` is called with a
-    Kubernetes node's name ("" for the fixed agent) whenever `place` and `reachable` may answer otherwise for it.
+    Kubernetes node's name ("" for the fixed agent) whenever `place` may answer otherwise for it.
     `may_write` is asked before each single write.
     """
 
@@ -165,10 +166,6 @@ class AgentRegistry:
     def _node_or_reason(self, session: AgentSession) -> str | Reason:
         return session.node if session.ready else session.reason
 
-    def reachable(self, consul_node: str) -> bool:
-        session = self._of(consul_node)
-        return session is not None and session.ready
-
     async def out_of_reach(self, registration: RegistrationKey) -> Sequence[str]:
         """Those that the catalog, asked through an agent that answers, knows of beyond the agents that answer."""
         sessions = list(self._sessions.values())
@@ -183,6 +180,22 @@ class AgentRegistry:
     def _of(self, consul_node: str) -> AgentSession | None:
         label = self._owners.get(consul_node)
         return None if label is None else self._sessions.get(label)
+
+    # --- whom to ask ---
+
+    async def get(self, path: str, params: Params = ()) -> Answer:
+        """Read, by an agent that answers; all of them ask the same servers."""
+        return await self._any().get(path, params)
+
+    async def put(self, path: str, params: Params, body: bytes) -> Answer:
+        """Write what isn't an agent's own."""
+        return await self._any().put(path, params, body)
+
+    def _any(self) -> AgentSession:
+        session = next((session for session in self._sessions.values() if session.ready), None)
+        if session is None:
+            raise NotSent(Reason(CONNECTING, "there is no agent yet that could be asked"))
+        return session
 
     # --- what stands there ---
 

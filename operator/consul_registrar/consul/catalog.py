@@ -17,6 +17,7 @@ from urllib.parse import quote
 
 from consul_registrar.actual import Actual
 from consul_registrar.backoff import Backoff
+from consul_registrar.consul.answers import Answer
 from consul_registrar.consul.book import Subject
 from consul_registrar.consul.catalog_book import CatalogBook
 from consul_registrar.consul.catalog_servers import Servers
@@ -25,7 +26,7 @@ from consul_registrar.consul.catalog_wire import decode_names, decode_places
 from consul_registrar.consul.catalog_writer import CatalogWriter
 from consul_registrar.consul.errors import ConsulError, NotSent
 from consul_registrar.consul.registry import OnChange, RegistryStatus
-from consul_registrar.consul.transport import RETRY, Access, Endpoint
+from consul_registrar.consul.transport import RETRY, Access, Endpoint, Params
 from consul_registrar.consul.virtual import choose, node_names
 from consul_registrar.consul.wire import decode_self, is_ours
 from consul_registrar.model import (
@@ -75,7 +76,7 @@ class CatalogRegistry:
     """One Consul, written through its servers. Implements `registry.Registry`.
 
     `on_change` is called for what reads find, not for our own acknowledged writes. `on_agent` is called with ""
-    whenever `place` and `reachable` may answer otherwise. `may_write` is asked before each request that writes.
+    whenever `place` may answer otherwise. `may_write` is asked before each request that writes.
     """
 
     def __init__(
@@ -111,7 +112,7 @@ class CatalogRegistry:
     def _connect(self) -> Servers:
         settings = self._settings
         endpoints = [Endpoint(*address) for address in settings.addresses]
-        return Servers(endpoints, settings.access, settings.datacenter, 2 * settings.virtual_nodes)
+        return Servers(endpoints, settings.access, settings.datacenter, 2 * settings.virtual_nodes + 1)
 
     def set_nodes(self, nodes: Mapping[str, Node]) -> None:
         """The cluster's nodes are none of this mode's concern."""
@@ -218,15 +219,22 @@ class CatalogRegistry:
         """The virtual node for an instance; the Pod's node says nothing here."""
         return choose(self._nodes, identity, standing) if self._ready else self.status().reason
 
-    def reachable(self, consul_node: str) -> bool:
-        watch = self._watches.get(consul_node)
-        return watch is not None and watch.sound
-
     async def out_of_reach(self, registration: RegistrationKey) -> Sequence[str]:  # noqa: ARG002
         """None: all nodes can be written to, or nothing is known of any."""
         if not self._ready:
             raise NotSent(self.status().reason)
         return ()
+
+    # --- whom to ask ---
+
+    async def get(self, path: str, params: Params = ()) -> Answer:
+        """Read; with an `index` among the parameters by a blocking query."""
+        ask = self._servers.block if any(name == "index" for name, _ in params) else self._servers.get
+        return await ask(path, params)
+
+    async def put(self, path: str, params: Params, body: bytes) -> Answer:
+        """Write what isn't the catalog's."""
+        return await self._servers.put(path, params, body)
 
     # --- what stands there ---
 

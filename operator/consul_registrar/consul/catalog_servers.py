@@ -2,8 +2,9 @@
 
 All requests go to one address until it fails; what was not applied there goes on to the next. A write whose outcome is
 unknown is never repeated here: whoever sent it reads what became of it. Blocking queries have connections of their own,
-so that they never keep a write waiting: two for each virtual node, 64 as a rule. With `REQUESTS` for all the rest that
-stays below the 200 that Consul allows one client, also with the highest number of nodes (128 and 8).
+so that they never keep a write waiting: two for each virtual node and one for the claim, 65 as a rule. With `REQUESTS`
+for all the rest that stays below the 200 that Consul allows one client, also with the highest number of nodes (129 and
+8).
 """
 
 from collections.abc import Awaitable, Callable, Sequence
@@ -34,8 +35,12 @@ class Servers:
 
     async def transact(self, body: bytes) -> Answer:
         """Send a transaction; the answer may say that it was refused (409)."""
+        return await self.put(TRANSACTION, (), body)
+
+    async def put(self, path: str, params: Params, body: bytes) -> Answer:
+        """Write."""
         return await self._try(
-            self._ask, lambda to: to.put(_as_is, TRANSACTION, self._datacenter, data=body), TRANSACTION
+            self._ask, lambda to: to.put(_as_is, path, [*self._datacenter, *params], data=body), path
         )
 
     async def close(self) -> None:
@@ -60,7 +65,7 @@ class Servers:
             except OutcomeUnknown:
                 self._leave(at)
                 raise
-            if answer.code == 404:
+            if answer.code == 404 and not answer.index:
                 raise not_found(Request("GET", path, str(pool[at].endpoint)), answer)
             return answer
 

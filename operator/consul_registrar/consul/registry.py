@@ -47,10 +47,6 @@ class Registry(Protocol):
         """
         ...
 
-    def reachable(self, consul_node: str) -> bool:
-        """Whether writes to this Consul node can be sent now and what it holds is known completely."""
-        ...
-
     def instances(self, registration: RegistrationKey, subject: str) -> tuple[Instance, ...]:
         """What this registration owns here for one subject: last read, with our acknowledged writes over it."""
         ...

@@ -20,12 +20,13 @@ from enum import StrEnum
 from consul_registrar.actual import Actual
 from consul_registrar.backoff import Backoff
 from consul_registrar.consul.agent_watch import UNREACHABLE, AgentWatch
+from consul_registrar.consul.answers import Answer
 from consul_registrar.consul.book import Book, Subject
 from consul_registrar.consul.errors import ConsulError, Misdirected, NotSent, OutcomeUnknown, Stale
 from consul_registrar.consul.holders import holders
 from consul_registrar.consul.identity import identify, load_balanced, replaced
 from consul_registrar.consul.sender import Sender
-from consul_registrar.consul.transport import RETRY, Access, Client, Endpoint, Transport
+from consul_registrar.consul.transport import RETRY, Access, Client, Endpoint, Params, Transport
 from consul_registrar.consul.wire import Identity, Reader
 from consul_registrar.model import CONNECTING, Change, Key, Reason, RegistrationKey
 
@@ -105,6 +106,14 @@ class AgentSession:
             self.phase = Phase.DOWN
             self.reason = Reason("Stopped", f"the agent at {self.endpoint} is not talked to any more")
             await self._transport.close()
+
+    async def get(self, path: str, params: Params) -> Answer:
+        """Ask the servers behind the agent. Raises the tree of `errors.py`."""
+        return await self._transport.get(_as_is, path, params)
+
+    async def put(self, path: str, params: Params, body: bytes) -> Answer:
+        """Write through it what isn't its own. Raises the tree of `errors.py`."""
+        return await self._transport.put(_as_is, path, params, body)
 
     async def holders(self, registration: RegistrationKey) -> set[str]:
         """The Consul nodes with an instance of the registration, by the catalog. Raises the tree of `errors.py`."""
@@ -214,3 +223,7 @@ class AgentSession:
             self.reason = reason
         elif self.reason.code != "AgentReady":
             self.reason = Reason("AgentReady", f"the agent of {self.node} at {self.endpoint} answers")
+
+
+def _as_is(answer: Answer) -> Answer:
+    return answer

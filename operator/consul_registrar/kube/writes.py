@@ -172,6 +172,11 @@ async def fresh_object(client: KubeClient, kind: Kind, namespace: str, name: str
         return None
 
 
+async def namespace_uid(client: KubeClient, name: str) -> str:
+    """The UID of a namespace. Raises `KubeError`."""
+    return msgspec.json.decode(await client.get(f"/api/v1/namespaces/{quote(name)}"), type=_Object).metadata.uid
+
+
 class _Secret(msgspec.Struct):
     data: dict[str, str] | None = None
 

@@ -80,7 +80,7 @@ async def test_the_status_tells_who_answers(registry, truth):
     assert status.leader
     assert (status.agents, status.agents_ready) == (1, 1)
     assert registry.registry.place(None, "x", ()) == "node-1"
-    assert registry.registry.reachable("node-1")
+    assert registry.registry.status().ready
 
 
 async def test_a_killed_agent_is_down_at_once_and_its_keys_are_told_when_it_is_back(registry, truth):
@@ -90,7 +90,7 @@ async def test_a_killed_agent_is_down_at_once_and_its_keys_are_told_when_it_is_b
     try:
         message = await registry.looks("AgentDown")
         assert truth.agent.address in message
-        assert not registry.registry.reachable("node-1")
+        assert not registry.registry.status().ready
         assert registry.registry.place(None, "x", ()).code == "AgentDown"
         (outcome,) = await registry.registry.apply("node-1", [deregister(one)])
         assert isinstance(outcome, NotSent)
@@ -99,7 +99,7 @@ async def test_a_killed_agent_is_down_at_once_and_its_keys_are_told_when_it_is_b
     finally:
         await asyncio.to_thread(truth.agent.process.start)
     await registry.told("a")
-    assert registry.registry.reachable("node-1")
+    assert registry.registry.status().ready
     assert registry.agents == ["", "", ""]
     assert registry.actual("a") is not None
 
@@ -112,7 +112,7 @@ async def test_an_agent_that_lost_its_data_is_missing_everything(registry, truth
     await eventually(lambda: registry.actual("a") is None)
     await registry.told("a")
     assert not registry.registry.reaped(WEB, "a")
-    await eventually(lambda: registry.registry.reachable("node-1"))
+    await eventually(lambda: registry.registry.status().ready)
     await registry.write(register(one))
     await eventually(lambda: truth.status("shop-web-a:readiness") == "passing")
 
@@ -130,10 +130,10 @@ async def test_a_frozen_agent_does_not_hold_up_another(consul: Consul, truth):
             assert not stuck.done()
             (outcome,) = await stuck
             assert outcome is not None
-            await eventually(lambda: not both.registry.reachable("node-1"))
+            await eventually(lambda: both.registry.status().agents_ready == 1)
         finally:
             consul.agents["node-1"].process.resume()
-        await eventually(lambda: both.registry.reachable("node-1"))
+        await eventually(lambda: both.registry.status().agents_ready == 2)
 
 
 # --- one agent on each node ---

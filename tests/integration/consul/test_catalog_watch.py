@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from catalog_world import NODES, Catalog, Running, recorded, running, to, transactions
+from catalog_world import Catalog, Running, recorded, running, to, transactions
 from consul_world import CLUSTER, WEB, deregister, eventually, readiness, register, tcp
 
 from consul_registrar.consul import NotSent
@@ -187,7 +187,7 @@ async def test_before_everything_was_read_no_place_is_known(catalog):
         assert isinstance(place, Reason)
         assert place.code == CONNECTING
         assert await registry.looks("ConsulUnreachable")
-        assert not registry.registry.reachable(node_names(CLUSTER, "default", NODES)[0])
+        assert not registry.registry.status().ready
 
 
 async def test_a_restarted_server_is_found_again_and_nothing_was_lost(registry, catalog):

@@ -18,6 +18,7 @@ from consul_registrar.kube import (
     add_finalizer,
     fresh_object,
     fresh_pod,
+    namespace_uid,
     patch_status,
     post_event,
     read_secret,
@@ -179,3 +180,16 @@ async def test_a_server_that_is_not_there_is_unavailable() -> None:
         with pytest.raises(Unavailable) as caught:
             await client.get("/api")
     assert isinstance(caught.value.__cause__, aiohttp.ClientError)
+
+
+# --- namespaces ---
+
+
+async def test_the_uid_of_a_namespace_is_the_api_servers(client, plane):
+    told = await asyncio.to_thread(plane.api.request, "GET", "/api/v1/namespaces/kube-system")
+    assert await namespace_uid(client, "kube-system") == told["metadata"]["uid"]
+
+
+async def test_a_namespace_that_does_not_exist_has_no_uid(client):
+    with pytest.raises(NotFound):
+        await namespace_uid(client, "nowhere")
