@@ -62,6 +62,10 @@ class Actual:
         self._acknowledge(instance.node, instance.id)
         return self._place(instance.node, instance.id, instance if self._is_ours(instance) else None)
 
+    def revise(self, instance: Instance) -> frozenset[Key]:
+        """What is held is to be seen otherwise; nothing was acknowledged. Returns the keys whose state changed."""
+        return self._place(instance.node, instance.id, instance)
+
     def remove(self, node: str, instance_id: str) -> frozenset[Key]:
         """Consul acknowledged that it no longer holds the instance."""
         self._acknowledge(node, instance_id)

@@ -15,14 +15,14 @@ from collections.abc import Set as AbstractSet
 from datetime import UTC, datetime
 from typing import Protocol
 
-from consul_registrar import health, kube, metrics
+from consul_registrar import health, kube, metrics, token_status
 from consul_registrar.acceptance import Acceptance
 from consul_registrar.arrivals import Connections, Nodes, Pods, Registrations, pods_on
 from consul_registrar.audit import Audit
 from consul_registrar.cache import Cache
 from consul_registrar.cluster import Cluster
 from consul_registrar.connection_status import ConnectionStatus
-from consul_registrar.consul import ConsulError
+from consul_registrar.consul import ConsulError, Recorded
 from consul_registrar.consuls import Consuls
 from consul_registrar.credentials import ConsulConnections
 from consul_registrar.gather import Gatherer
@@ -121,6 +121,7 @@ class Operator:
             direct_tokens(self._settings),
             self._leadership.may_write,
             self._claimed,
+            self._recorded_token,
         )
         return Consuls(self._cache, connections.serve, self._count, self._connection_changed)
 
@@ -187,6 +188,10 @@ class Operator:
             if name in registration.connections:
                 self._queue.add(Key(registration.key))
                 self._reports.touch(registration.key)
+
+    def _recorded_token(self, connection: str) -> Recorded | None:
+        known = self._cache.connections.get(connection)
+        return token_status.recorded(known.status) if known else None
 
     def _load_reaped(self, registration: Registration) -> None:
         self._reaped.load(registration.key, registration.status.get("reaped") or (), _epoch)

@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import Any, Protocol
 
+from consul_registrar import token_status
 from consul_registrar.cache import Cache
 from consul_registrar.conditions import Verdict, conditions, says
 from consul_registrar.consul import RegistryStatus
@@ -21,6 +22,7 @@ from consul_registrar.queue import Queue
 logger = logging.getLogger(__name__)
 
 NOTHING_HELD = Reason("NothingHeld", "no removal is held")
+_AS_EVER = {NOTHING_HELD.code, "TokenInUse"}
 _LOOKS = 1.0  # seconds between two looks at all connections; there are few, and looking costs nothing
 
 
@@ -124,6 +126,7 @@ class ConnectionStatus:
         verdicts = {
             "Ready": self._verdict(connection, looks),
             "RemovalsHeld": _holds(held, connection, self._consuls.removal_terms(connection.name)),
+            **token_status.verdict(looks.token),
         }
         wanted = _status(connection, looks, held, verdicts, self._now())
         if wanted == connection.status:
@@ -134,10 +137,11 @@ class ConnectionStatus:
             await self._announce(connection, kind, verdict)
 
     async def _announce(self, connection: Connection, kind: str, verdict: Verdict) -> None:
-        """An Event and a log line where a condition has changed; that nothing is held is no news at first."""
-        before, good = says(connection.status, kind), verdict.status is (kind == "Ready")
-        if before == (verdict.text, verdict.reason.code) or (before is None and verdict.reason is NOTHING_HELD):
+        """An Event and a log line where a condition has changed; what is as ever is no news at first."""
+        before, code = says(connection.status, kind), verdict.reason.code
+        if before == (verdict.text, code) or (before is None and code in _AS_EVER):
             return
+        good = verdict.status is (kind != "RemovalsHeld") or code == "TokenRotating"
         level = logging.INFO if good else logging.WARNING
         logger.log(level, "connection %r: %s: %s", connection.name, verdict.reason.code, verdict.reason.message)
         await self._publisher.event_connection(connection, verdict.reason, warning=not good)
@@ -177,6 +181,7 @@ def _status(
         "instances": looks.instances,
         "conditions": conditions(known, verdicts, generation, now),
     }
+    made |= token_status.entry(looks.token, connection.status)
     if held.subjects:
         made["removals"] = {"held": held.subjects, "hash": held.digest, "shown": list(held.shown)}
     texts = {"version": looks.version, "datacenter": looks.datacenter}

@@ -1,7 +1,7 @@
 """From a connection's spec to a running registry: addresses, certificate authorities, the token.
 
-Decides when credentials are read again: every half minute. A changed token is used from then on, changed authorities
-need new connections. Values are never logged. What is done with them is `consul/`'s matter.
+Decides when credentials are read again: every ten seconds. A changed token is used once Consul accepts it, changed
+authorities need new connections. Values are never logged. What is done with them is `consul/`'s matter.
 """
 
 import asyncio
@@ -23,7 +23,9 @@ from consul_registrar.consul import (
     ConsulError,
     Name,
     OnChange,
+    Recorded,
     Tls,
+    Token,
     tls_context,
 )
 from consul_registrar.consuls import NodeRegistry, Unusable
@@ -31,7 +33,7 @@ from consul_registrar.model import Reason
 
 logger = logging.getLogger(__name__)
 
-_READ_AGAIN = 30.0
+_READ_AGAIN = 10.0
 
 #: Reads one key of a Secret. Raises Unusable where it can't be had.
 ReadSecret = Callable[[SecretKeyRef], Awaitable[str]]
@@ -47,16 +49,6 @@ class _Credentials:
     ca: str = field(repr=False)
 
 
-@dataclass(slots=True)
-class _Token:
-    """The token as it was read last; called for each request."""
-
-    value: str = field(repr=False)
-
-    def __call__(self) -> str:
-        return self.value
-
-
 class ConsulConnections:
     """Serves connections of either mode."""
 
@@ -70,6 +62,7 @@ class ConsulConnections:
         direct_tokens: Mapping[str, str],
         may_write: Callable[[], bool],
         wrote: Wrote,
+        recorded: Callable[[str], Recorded | None],
     ) -> None:
         self._cluster = cluster
         self._read_secret = read_secret
@@ -79,13 +72,14 @@ class ConsulConnections:
         self._direct_tokens = direct_tokens
         self._may_write = may_write
         self._wrote = wrote
+        self._recorded = recorded
 
     async def serve(self, name: str, spec: ConsulConnectionSpec, take: Callable[[NodeRegistry], None]) -> None:
         """Run a registry for a spec; returns when its authorities have changed. Raises Unusable."""
         credentials = await self._credentials(name, spec)
-        token = _Token(credentials.token)
+        token = Token(credentials.token, lambda: self._recorded(name))
         uid = await self._read_uid()
-        registry = self._registry(name, spec, uid, _access(spec, token, credentials.ca))
+        registry = self._registry(name, spec, uid, _access(spec, token, credentials.ca), token)
         take(registry)
         running = asyncio.ensure_future(registry.run())
         try:
@@ -94,15 +88,21 @@ class ConsulConnections:
             running.cancel()
             await asyncio.gather(running, return_exceptions=True)
 
-    def _registry(self, name: str, spec: ConsulConnectionSpec, uid: str, access: Access) -> ClaimedRegistry:
+    def _registry(
+        self, name: str, spec: ConsulConnectionSpec, uid: str, access: Access, token: Token
+    ) -> ClaimedRegistry:
         def make(
             on_change: OnChange, on_agent: Callable[[str], None], may_write: Callable[[], bool]
         ) -> AgentRegistry | CatalogRegistry:
             if spec.mode == "Catalog":
                 catalog = _catalog_settings(spec, access)
-                return CatalogRegistry(name, self._cluster, catalog, on_change, on_agent=on_agent, may_write=may_write)
+                return CatalogRegistry(
+                    name, self._cluster, catalog, on_change, on_agent=on_agent, may_write=may_write, token=token
+                )
             agents = _agent_settings(spec, access)
-            return AgentRegistry(name, self._cluster, agents, on_change, on_agent=on_agent, may_write=may_write)
+            return AgentRegistry(
+                name, self._cluster, agents, on_change, on_agent=on_agent, may_write=may_write, token=token
+            )
 
         claim = Name(self._cluster, uid, spec.take_over_from or "", observes=spec.policy == "Observe")
         return ClaimedRegistry(
@@ -115,7 +115,7 @@ class ConsulConnections:
         )
 
     async def _keep_fresh(
-        self, name: str, spec: ConsulConnectionSpec, token: _Token, ca: str, running: "asyncio.Future[None]"
+        self, name: str, spec: ConsulConnectionSpec, token: Token, ca: str, running: "asyncio.Future[None]"
     ) -> None:
         while True:
             done, _ = await asyncio.wait([running], timeout=_READ_AGAIN)
@@ -127,7 +127,7 @@ class ConsulConnections:
             except Unusable as error:
                 logger.warning("connection %r goes on with the credentials read before: %s", name, error.reason.message)
                 continue
-            token.value = fresh.token
+            token.offer(fresh.token)
             if fresh.ca != ca:
                 return
 
@@ -147,7 +147,7 @@ class ConsulConnections:
             raise Unusable(Reason("FileNotReadable", f"{where}: {error}")) from error
 
 
-def _access(spec: ConsulConnectionSpec, token: _Token, ca: str) -> Access:
+def _access(spec: ConsulConnectionSpec, token: Token, ca: str) -> Access:
     try:
         context = tls_context(Tls(ca=ca)) if _is_https(spec) else None
     except ConsulError as error:

@@ -154,6 +154,7 @@ class Instance:
     """One service instance, desired or actual. The one value that passes between layers.
 
     `node` is the name of the Consul node it stands on. `tags` and `meta` are sorted, so that equal means equal.
+    `outdated`, read back: its agent holds it under a token that was replaced, and its turn to be given anew has come.
     """
 
     node: str
@@ -165,6 +166,7 @@ class Instance:
     meta: tuple[tuple[str, str], ...] = ()
     checks: tuple[Check, ...] = ()
     tag_override: bool = False
+    outdated: bool = False
 
     def meta_value(self, key: str) -> str:
         """The value of one meta key, "" where it is missing."""
@@ -257,6 +259,7 @@ class Cause(StrEnum):
     DESIRED = "desired"
     EDITED = "edited"
     DRIFT = "drift"
+    ROTATED = "token-rotated"
     READINESS = "readiness"
     GONE = "gone"
     VANISHED = "vanished"

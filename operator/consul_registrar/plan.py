@@ -10,6 +10,7 @@ owner has. Which instance should stand is decided in `desired.py`; whether a rem
     present   other fields                 register, its running checks left alone
     present   other check definitions      register with all checks; drop the checks that it no longer has
     present   a check is missing           register with that check
+    present   the same, an old token       register with all checks
     present   another readiness            feed it
     present   also elsewhere               … all of the above first, then deregister the other (make before break);
                                            what is new begins with the health of what it replaces
@@ -75,15 +76,21 @@ def _create(wanted: Instance, others: Sequence[Instance]) -> tuple[Change, ...]:
 
 def _update(wanted: Instance, have: Instance) -> tuple[Change, ...]:
     statuses = {c.id: c.status for c in have.checks}
-    define = _to_define(wanted, have)
+    define = wanted.checks if have.outdated else _to_define(wanted, have)
     changes: list[Change] = []
-    if define or not same_fields(wanted, have):
-        changes.append(Register(wanted, define, Cause.EDITED if _fields(wanted) != _fields(have) else Cause.DRIFT))
+    if define or have.outdated or not same_fields(wanted, have):
+        changes.append(Register(wanted, define, _cause(wanted, have)))
     kept = {c.id for c in wanted.checks}
     changes += [DropCheck(wanted, c.id) for c in have.checks if c.id not in kept]
     defined = {c.id for c in define}
     changes += [Feed(wanted, c) for c in wanted.checks if c.id not in defined and _is_wrong(c, statuses.get(c.id))]
     return tuple(changes)
+
+
+def _cause(wanted: Instance, have: Instance) -> Cause:
+    if _fields(wanted) != _fields(have):
+        return Cause.EDITED
+    return Cause.ROTATED if have.outdated else Cause.DRIFT
 
 
 def _is_wrong(check: Check, status: model.Health | None) -> bool:
@@ -127,4 +134,4 @@ def _orphan(i: Instance) -> Instance:
     """The instance without an owner. Where it came from stays readable, so that it can be adopted."""
     origin = "/".join(i.meta_value(key) for key in _OWNERSHIP[1:5])
     meta = dict(pair for pair in i.meta if pair[0] not in _OWNERSHIP) | {model.META_ORPHANED: origin[:512]}
-    return replace(i, meta=tuple(sorted(meta.items())), checks=())
+    return replace(i, meta=tuple(sorted(meta.items())), checks=(), outdated=False)

@@ -37,7 +37,8 @@ class Oracle:
         while not self._over.is_set():
             connection = http.client.HTTPConnection(address.hostname or "", address.port, timeout=30)
             try:
-                connection.request("GET", f"/v1/catalog/node-services/{node}?index={index}&wait=2s")
+                token = {"X-Consul-Token": self.cluster.consul.token} if self.cluster.consul.token else {}
+                connection.request("GET", f"/v1/catalog/node-services/{node}?index={index}&wait=2s", headers=token)
                 answer = connection.getresponse()
                 body = json.loads(answer.read()) or {}
                 index = answer.getheader("X-Consul-Index") or "0"

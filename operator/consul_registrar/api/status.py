@@ -107,12 +107,34 @@ class Removals(Model):
     shown: list[str] = Field(default_factory=list, max_length=10, description="Ten of them.", json_schema_extra=ATOMIC)
 
 
+class TokenRotation(Model):
+    """A token that takes the place of another."""
+
+    accessor_id: str = Field(max_length=64, alias="accessorID", description="Accessor ID of the new token.")
+    instances_left: int = Field(ge=0, description="How many instances stand under another token at their agents.")
+
+
+class TokenStatus(Model):
+    """Which ACL token is used; never the token itself."""
+
+    accessor_id: str = Field(
+        max_length=64,
+        alias="accessorID",
+        description="Accessor ID of the token that every instance stands under; while a rotation is under way, of the "
+        "one before.",
+    )
+    rotation: TokenRotation | None = Field(
+        default=None, description="The rotation under way: agents are given each instance anew, with the new token."
+    )
+
+
 class ConsulConnectionStatus(Model):
     """How the Consul looks from the operator."""
 
     observed_generation: int = Field(default=0, ge=0, description="The metadata.generation that status speaks of.")
     version: str = Field(default="", max_length=64, description="Version of Consul.")
     datacenter: str = Field(default="", max_length=64, description="Datacenter.")
+    token: TokenStatus | None = Field(default=None, description="The ACL token in use.")
     agents: int = Field(default=0, ge=0, description="How many agents there should be.")
     agents_ready: int = Field(default=0, ge=0, description="How many of them can be written to.")
     instances: int = Field(default=0, ge=0, description="How many instances stand there that are this connection's.")
@@ -120,6 +142,7 @@ class ConsulConnectionStatus(Model):
     conditions: list[Condition] = Field(
         default_factory=list,
         max_length=16,
-        description="Ready: it can be written to. RemovalsHeld: too much is absent at once to be removed.",
+        description="Ready: it can be written to. RemovalsHeld: too much is absent at once to be removed. "
+        "TokenCurrent: everything stands under the token as it was read last.",
         json_schema_extra=list_map("type"),
     )

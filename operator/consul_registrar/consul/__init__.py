@@ -17,8 +17,9 @@ from consul_registrar.consul.errors import (
     Stale,
     Throttled,
 )
-from consul_registrar.consul.registry import OnChange, Registry, RegistryStatus
+from consul_registrar.consul.registry import OnChange, Registry, RegistryStatus, TokenStatus
 from consul_registrar.consul.tls import Tls, tls_context
+from consul_registrar.consul.token import Recorded, Token
 from consul_registrar.consul.transport import Access, Endpoint
 
 __all__ = [
@@ -38,10 +39,13 @@ __all__ = [
     "NotSent",
     "OnChange",
     "OutcomeUnknown",
+    "Recorded",
     "Registry",
     "RegistryStatus",
     "Stale",
     "Throttled",
     "Tls",
+    "Token",
+    "TokenStatus",
     "tls_context",
 ]

@@ -6,17 +6,22 @@ is talked to is `session.py`'s concern, what a registration looks like on the wi
 
 import asyncio
 import hashlib
+import random
+import time
 from collections.abc import Callable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from consul_registrar.actual import Actual
+from consul_registrar.backoff import Backoff
 from consul_registrar.consul.answers import Answer
-from consul_registrar.consul.errors import ConsulError, NotSent
-from consul_registrar.consul.registry import OnChange, RegistryStatus
+from consul_registrar.consul.errors import ConsulError, Denied, NotSent
+from consul_registrar.consul.registry import OnChange, RegistryStatus, TokenStatus
+from consul_registrar.consul.rotation import AT_ONCE, HELD, IDLE, PACE, Rotation
 from consul_registrar.consul.session import AgentSession, Scope
-from consul_registrar.consul.transport import Access, Endpoint, Params
-from consul_registrar.model import CONNECTING, Change, Instance, Node, Reason, RegistrationKey
+from consul_registrar.consul.token import Token, introduction
+from consul_registrar.consul.transport import Access, Endpoint, Params, Transport
+from consul_registrar.model import CONNECTING, Cause, Change, Instance, Node, Reason, RegistrationKey
 
 FIXED = ""
 """The label of the one session where the address is fixed; else labels are the Kubernetes nodes' names."""
@@ -50,7 +55,8 @@ class AgentRegistry:
 
     `on_change` is called for what reads find, not for our own acknowledged writes. `on_agent` is called with a
     Kubernetes node's name ("" for the fixed agent) whenever `place` may answer otherwise for it.
-    `may_write` is asked before each single write.
+    `may_write` is asked before each single write. `token` is the one that `settings.access` shows, where it may be
+    replaced.
     """
 
     def __init__(
@@ -62,8 +68,15 @@ class AgentRegistry:
         *,
         on_agent: Callable[[str], None] = _ignore,
         may_write: Callable[[], bool] = _always,
+        token: Token | None = None,
     ) -> None:
         self.name = name
+        self._token = token or Token("")
+        self._rotation = Rotation(self._token)
+        self._may_write = may_write
+        self._denied: tuple[str, Reason] | None = None
+        self._patience = Backoff(PACE, HELD, random.random)
+        self._held_until = 0.0
         self._settings = settings
         self._actual = Actual(cluster, name)
         self._sessions: dict[str, AgentSession] = {}
@@ -129,6 +142,8 @@ class AgentRegistry:
         """Talk to every agent, for ever; returns only when cancelled. Ends every task and connection of its own."""
         running: dict[AgentSession, asyncio.Task[None]] = {}
         async with asyncio.TaskGroup() as group:
+            group.create_task(self._token.run(self._introduce))
+            group.create_task(self._rotate())
             while True:
                 self._moved.clear()
                 wanted = set(self._sessions.values())
@@ -221,7 +236,62 @@ class AgentRegistry:
         if session is None:
             reason = Reason("AgentUnknown", f"no Consul agent of this connection is {node}")
             return [NotSent(reason) for _ in changes]
-        return await session.apply(changes)
+        outcomes = await session.apply(changes)
+        for change, error in zip(changes, outcomes, strict=True):
+            if change.cause is Cause.ROTATED:
+                self._note_renewed(error)
+        return outcomes
+
+    # --- which token it stands under ---
+
+    async def _introduce(self, secret: str) -> str:
+        """Show a token to an agent, one that answers where there is one; returns its accessor ID."""
+        sessions = sorted(self._sessions.values(), key=lambda session: not session.ready)
+        if not sessions:
+            raise NotSent(self.status().reason)
+        access = replace(self._settings.access, token=lambda: secret)
+        return await introduction(Transport(sessions[0].endpoint, access), ("/v1/agent/self", "/v1/agent/services"))
+
+    async def _rotate(self) -> None:
+        """Let the turn of all instances come that stand under a token that was replaced; for ever, at a pace."""
+        while True:
+            target = self._rotation.target()
+            if target and self._may_write() and time.monotonic() >= self._held_until:
+                self._renew_some(target)
+            await asyncio.sleep(PACE if target else IDLE)
+
+    def _renew_some(self, target: str) -> None:
+        """One instance at each of some agents; it ends when nothing is left anywhere, where nobody sees it either."""
+        agents = 0
+        for session in self._sessions.values():
+            agents += session.renew(target)
+            if agents == AT_ONCE:
+                return
+        if not self._left(target) and not self._unseen():
+            self._rotation.ended()
+
+    def _note_renewed(self, error: ConsulError | None) -> None:
+        """A token that may not write one instance may not write any: while none succeeds, the others' turn is late."""
+        if error is None:
+            self._patience.reset()
+        if isinstance(error, Denied):
+            self._denied = (self._rotation.target(), error.reason)
+            self._held_until = time.monotonic() + self._patience()
+
+    def _left(self, target: str) -> int:
+        return sum(session.left(target) for session in self._sessions.values())
+
+    def _unseen(self) -> int:
+        return sum(not session.ready for session in self._sessions.values()) + len(self._unaddressed)
+
+    def _token_status(self) -> TokenStatus | None:
+        target, token = self._rotation.target(), self._token
+        if not token.accessor and token.refused is None:
+            return None
+        if not target:
+            return TokenStatus(token.accessor, token.refused)
+        denied = self._denied[1] if self._denied and self._denied[0] == target else None
+        return TokenStatus(token.accessor, token.refused, True, self._left(target), self._unseen(), denied)
 
     # --- how it looks ---
 
@@ -242,6 +312,7 @@ class AgentRegistry:
             agents=len(sessions) + len(self._unaddressed),
             agents_ready=len(ready),
             instances=len(self._actual),
+            token=self._token_status(),
         )
 
     def _reason(self, sessions: Sequence[AgentSession], ready: Sequence[AgentSession]) -> Reason:

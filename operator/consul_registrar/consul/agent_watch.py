@@ -18,10 +18,10 @@ from urllib.parse import quote
 from consul_registrar.actual import Actual
 from consul_registrar.backoff import Backoff
 from consul_registrar.consul import wire
-from consul_registrar.consul.answers import Answer, next_index
+from consul_registrar.consul.answers import Answer, next_index, whole
 from consul_registrar.consul.book import Book
 from consul_registrar.consul.drift import Catalog
-from consul_registrar.consul.errors import ConsulError, Denied, Misdirected, NotSent
+from consul_registrar.consul.errors import ConsulError, Misdirected, NotSent
 from consul_registrar.consul.identity import replaced, still_the_same
 from consul_registrar.consul.transport import RETRY, Transport
 from consul_registrar.consul.wire import CheckRow, Identity, ServiceRow
@@ -92,7 +92,7 @@ class AgentWatch:
         return book.take(book.reader.ours(services, checks), self._catalog(), began, time.monotonic(), fresh=fresh)
 
     async def _get(self, path: str, decode: Callable[[Answer], T]) -> T:
-        return decode(_whole(path, await self._transport.get(_as_is, path)))
+        return decode(whole(path, await self._transport.get(_as_is, path)))
 
     def _catalog(self) -> Catalog | None:
         if self._services is None or self._checks is None:
@@ -141,7 +141,7 @@ class AgentWatch:
             self._on_servers(None)
             backoff.reset()
             if answer.index != index or not index:
-                take(_whole(path, answer))
+                take(whole(path, answer))
                 self._wake.set()
             index = next_index(index, answer.index)
             await asyncio.sleep(SPACING)
@@ -167,15 +167,4 @@ class AgentWatch:
 
 
 def _as_is(answer: Answer) -> Answer:
-    return answer
-
-
-def _whole(path: str, answer: Answer) -> Answer:
-    """Nothing may be concluded from what a filtered list lacks."""
-    if answer.filtered:
-        message = (
-            f"{path} was answered in part: ACLs hid the rest. Give the token's policy `read` on "
-            'agent_prefix "", node_prefix "" and service_prefix ""'
-        )
-        raise Denied(Reason("ReadIncomplete", message))
     return answer

@@ -157,3 +157,14 @@ def next_index(before: int, told: int) -> int:
     (Consul's documentation of blocking queries).
     """
     return 0 if told < before else max(told, 1)
+
+
+def whole(path: str, answer: Answer) -> Answer:
+    """Nothing may be concluded from what a filtered list lacks."""
+    if answer.filtered:
+        message = (
+            f"{path} was answered in part: ACLs hid the rest. Give the token's policy `read` on "
+            'agent_prefix "", node_prefix "" and service_prefix ""'
+        )
+        raise Denied(Reason("ReadIncomplete", message))
+    return answer

@@ -41,6 +41,9 @@ class Book:
         self._ledger = Ledger()
         self._critical_since: dict[str, float] = {}
         self._watched = False
+        self._target = ""
+        self._old: set[str] = set()
+        self._due: set[str] = set()
 
     def holds(self, instance_id: str) -> Held | None:
         """An instance as the agent's own list has it."""
@@ -62,6 +65,29 @@ class Book:
         """How many instances stay wrong in the catalog although they were written anew."""
         return self._ledger.stubborn()
 
+    def old(self, instance_id: str) -> bool:
+        """Whether an instance stands under a token that was replaced."""
+        return instance_id in self._old
+
+    def left(self, target: str) -> int:
+        """How many instances don't stand under the token `target` yet."""
+        return len(self._old) if target == self._target else len(self._held)
+
+    def renew(self, target: str) -> frozenset[Key]:
+        """Let the turn of one more instance come that doesn't stand under the token `target`; returns its key."""
+        if target != self._target:
+            self._target, self._old, self._due = target, set(self._held), set()
+        instance_id = min(self._old - self._due, default=None)
+        if instance_id is None:
+            return frozenset()
+        self._due.add(instance_id)
+        return self._actual.revise(self._seen(self._held[instance_id].instance, self._ledger.wrong(instance_id)))
+
+    def renewed(self, instance_id: str) -> None:
+        """The agent was given an instance with all of its checks: it stands under the token in use."""
+        self._old.discard(instance_id)
+        self._due.discard(instance_id)
+
     def interrupted(self) -> None:
         """The agent was out of sight: what it lost meanwhile may have any cause."""
         self._watched = False
@@ -82,11 +108,13 @@ class Book:
                 _keep(read, instance_id, self._held.get(instance_id))
         self._notice_reaped(read, now)
         self._held = read
+        self._old &= read.keys()
+        self._due &= read.keys()
         for held in read.values():
             self._stands(held.instance)
         self._notice_critical(now)
         self._watched = True
-        seen = [shown(held.instance, self._judge(held, catalog, now, fresh=fresh)) for held in read.values()]
+        seen = [self._seen(held.instance, self._judge(held, catalog, now, fresh=fresh)) for held in read.values()]
         return self._actual.replace(self.node, seen, began)
 
     def registered(self, held: Held, now: float) -> None:
@@ -109,6 +137,7 @@ class Book:
         """The agent acknowledged the instance's removal."""
         self._held.pop(instance_id, None)
         self._ledger.forget(instance_id)
+        self.renewed(instance_id)
         self._actual.remove(self.node, instance_id)
 
     def _edit(self, instance_id: str, check_id: str, now: float, edit: Edit) -> None:
@@ -119,7 +148,11 @@ class Book:
         instance = replace(held.instance, checks=tuple(check for check in edited if check is not None))
         self._held[instance_id] = replace(held, instance=instance)
         self._ledger.wrote(instance_id, now, check_id)
-        self._actual.put(shown(instance, self._ledger.wrong(instance_id)))
+        self._actual.put(self._seen(instance, self._ledger.wrong(instance_id)))
+
+    def _seen(self, held: Instance, wrong: Things) -> Instance:
+        """An instance as a plan should see it."""
+        return replace(shown(held, wrong), outdated=True) if held.id in self._due else shown(held, wrong)
 
     def _stands(self, instance: Instance) -> None:
         if self._reaped and instance.owner is not None:

@@ -12,7 +12,7 @@ import random
 from collections.abc import Callable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from urllib.parse import quote
 
 from consul_registrar.actual import Actual
@@ -25,8 +25,9 @@ from consul_registrar.consul.catalog_watch import NodeWatch, Watched
 from consul_registrar.consul.catalog_wire import decode_names, decode_places
 from consul_registrar.consul.catalog_writer import CatalogWriter
 from consul_registrar.consul.errors import ConsulError, NotSent
-from consul_registrar.consul.registry import OnChange, RegistryStatus
-from consul_registrar.consul.transport import RETRY, Access, Endpoint, Params
+from consul_registrar.consul.registry import OnChange, RegistryStatus, TokenStatus
+from consul_registrar.consul.token import Token, introduction
+from consul_registrar.consul.transport import RETRY, Access, Endpoint, Params, Transport
 from consul_registrar.consul.virtual import choose, node_names
 from consul_registrar.consul.wire import decode_self, is_ours
 from consul_registrar.model import (
@@ -88,8 +89,10 @@ class CatalogRegistry:
         *,
         on_agent: Callable[[str], None] = _ignore,
         may_write: Callable[[], bool] = _always,
+        token: Token | None = None,
     ) -> None:
         self.name = name
+        self._token = token or Token("")
         self._cluster = cluster
         self._settings = settings
         self._on_change = on_change
@@ -134,6 +137,7 @@ class CatalogRegistry:
         try:
             async with asyncio.TaskGroup() as group:
                 group.create_task(self._inform())
+                group.create_task(self._token.run(self._introduce))
                 group.create_task(self._find_others(group))
                 for watch in tuple(self._watches.values()):
                     group.create_task(watch.run())
@@ -256,6 +260,16 @@ class CatalogRegistry:
             return [NotSent(self.status().reason) for _ in changes]
         return await self._writer.apply(changes)
 
+    async def _introduce(self, secret: str) -> str:
+        """Show a token to the first server that answers; returns its accessor ID. Nothing stands under a token here."""
+        access = replace(self._settings.access, token=lambda: secret)
+        reads = (f"/v1/catalog/node-services/{quote(self._nodes[0], safe='')}",)
+        *others, last = (Transport(Endpoint(*address), access) for address in self._settings.addresses)
+        for transport in others:
+            with suppress(NotSent):
+                return await introduction(transport, reads)
+        return await introduction(last, reads)
+
     # --- how it looks ---
 
     @property
@@ -276,6 +290,7 @@ class CatalogRegistry:
             agents=1,
             agents_ready=int(self._ready),
             instances=len(self._actual),
+            token=TokenStatus(self._token.accessor, self._token.refused) if self._token.accessor else None,
         )
 
     def _told_datacenter(self) -> str:

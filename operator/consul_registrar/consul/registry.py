@@ -13,6 +13,22 @@ from consul_registrar.model import Change, Instance, Key, Node, Reason, Registra
 
 
 @dataclass(frozen=True, slots=True)
+class TokenStatus:
+    """Which token is used, by its accessor ID. `refused`: why the one that was read last isn't.
+
+    `left`: how many instances stand under another one at their agents; `unseen`: how many agents can't be asked;
+    `denied`: what the token in use may not write.
+    """
+
+    accessor: str
+    refused: Reason | None = None
+    rotating: bool = False
+    left: int = 0
+    unseen: int = 0
+    denied: Reason | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class RegistryStatus:
     """How one Consul looks from here. `reason` says why, also when it is well."""
 
@@ -24,6 +40,7 @@ class RegistryStatus:
     agents: int = 0
     agents_ready: int = 0
     instances: int = 0
+    token: TokenStatus | None = None
 
 
 #: Called with the keys whose actual state changed, and with the registration keys (subject None) found in Consul.

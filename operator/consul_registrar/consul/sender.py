@@ -2,7 +2,8 @@
 
 An agent does not push what equals its own copy: then a nonce in the meta makes the difference. A check that is defined
 anew starts its probe over, so only those are sent that the agent doesn't run already; and a check that is wrong in the
-catalog is removed first, since nothing else makes the agent push it. What to write is `plan.py`'s decision.
+catalog is removed first, since nothing else makes the agent push it. Under a new token all is given anew as it stands:
+the agent takes the token, keeps the checks' statuses and pushes nothing. What to write is `plan.py`'s decision.
 """
 
 import secrets
@@ -65,14 +66,17 @@ class Sender:
     async def _register(self, change: Register) -> None:
         instance, held = change.instance, self._book.holds(change.id)
         wrong = self._book.wrong(change.id).keys()
-        define = needed(change, held, wrong)
+        renews = self._book.old(change.id) and len(change.define) == len(instance.checks)
+        define = list(change.define) if renews else needed(change, held, wrong)
         before = {c.id: c for c in held.instance.checks} if held else {}
         for check_id in [c.id for c in define if c.id in before and c.id in wrong]:
             await self._drop(change.id, check_id)
             del before[check_id]
         begins = {c.id: c.status or _status_of(held, c.id) for c in define}
-        nonce = secrets.token_hex(4) if held and same_service(held.instance, instance) else ""
+        nonce = _nonce(held, instance, pushed=bool(wrong) or not renews)
         await self._put(instance, [wire.definition(c, begins[c.id]) for c in define], nonce)
+        if len(define) == len(instance.checks):
+            self._book.renewed(change.id)
         checks = _checks_after(instance, before, begins)
         self._book.registered(Held(replace(instance, checks=checks), nonce), time.monotonic())
         for check in instance.checks:
@@ -127,6 +131,13 @@ def needed(change: Register, held: Held | None, wrong: AbstractSet[str]) -> list
     same = held.instance.meta_value(META_HASH) == change.instance.meta_value(META_HASH)
     runs = {(c.id, c.name, c.notes) for c in held.instance.checks if same and c.id not in wrong}
     return [c for c in change.define if (c.id, c.name, c.notes) not in runs]
+
+
+def _nonce(held: Held | None, instance: Instance, *, pushed: bool) -> str:
+    """Another one where the agent must push what equals its own copy, the same where it needn't."""
+    if held is None or not same_service(held.instance, instance):
+        return ""
+    return secrets.token_hex(4) if pushed else held.nonce
 
 
 def _status_of(held: Held | None, check_id: str) -> Health | None:

@@ -94,6 +94,17 @@ class AgentSession:
         """How many instances stay wrong in the catalog although the agent was given them anew."""
         return self._book.not_pushed() if self._book else 0
 
+    def left(self, target: str) -> int:
+        """How many instances don't stand under the token `target` yet; 0 while nothing is known of the agent."""
+        return self._book.left(target) if self._book else 0
+
+    def renew(self, target: str) -> bool:
+        """Let the turn of one more instance come that doesn't stand under the token `target`; False: none waits."""
+        changed = self._book.renew(target) if self.ready and self._book else None
+        if changed:
+            self._scope.on_change(changed)
+        return bool(changed)
+
     async def run(self) -> None:
         """Talk to the agent for ever, whatever it answers; returns only when cancelled."""
         self._transport = Transport(self.endpoint, self._scope.access)

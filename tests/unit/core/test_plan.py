@@ -53,6 +53,20 @@ def test_what_is_equal_is_left_alone() -> None:
     assert plan(Present(WANTED), (HAVE,)) == ()
 
 
+def test_what_stands_under_a_token_that_was_replaced_is_given_anew_with_all_its_checks() -> None:
+    assert plan(Present(WANTED), (replace(HAVE, outdated=True),)) == (Register(WANTED, WANTED.checks, Cause.ROTATED),)
+
+
+def test_an_edit_of_what_stands_under_a_replaced_token_is_an_edit_with_all_checks() -> None:
+    have = replace(HAVE, port=1, outdated=True)
+    assert plan(Present(WANTED), (have,)) == (Register(WANTED, WANTED.checks, Cause.EDITED),)
+
+
+def test_what_is_gone_is_removed_under_any_token() -> None:
+    have = replace(HAVE, outdated=True)
+    assert plan(Absent(Cause.GONE, reason()), (have,)) == (Deregister(have, Cause.GONE),)
+
+
 @pytest.mark.parametrize(
     "harmless",
     [
