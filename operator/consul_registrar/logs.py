@@ -32,6 +32,15 @@ class _AddRegistration(logging.Filter):
         return True
 
 
+class _WithoutKopfsTracebacks(logging.Filter):
+    """What ends kopf is said in one line, and it is started again: its own frames help nobody."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        if record.name.startswith("kopf"):
+            record.exc_info = record.exc_text = None
+        return True
+
+
 class _Console(logging.Formatter):
     """2026-01-31T12:00:00 INFO  shop/web: message"""
 
@@ -55,6 +64,7 @@ def set_up(log_format: str, level: str) -> None:
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(_json() if log_format == "json" else _Console())
     handler.addFilter(_AddRegistration())
+    handler.addFilter(_WithoutKopfsTracebacks())
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
     for noisy in ("kopf", "asyncio", "aiohttp"):
         logging.getLogger(noisy).setLevel(logging.WARNING)

@@ -1,9 +1,9 @@
 """Keeps a store true to one collection of the API server: list, watch for ever, list again when it must.
 
     ended by                                       then
-    the server, in order; a broken connection      resume from the last version seen
+    the server, in order; a broken connection      resume from the last version seen, unless the server is behind it
     410, silence, undecodable data, a bug          list again
-    `FRUITLESS` attempts in a row without news     list again: the version may be of another history (restored etcd)
+    `FRUITLESS` attempts in a row without news     list again: the version may be of another history
     a stale list                                   list again; `intake.py` decides when to believe it
     `doubt`: somebody has read otherwise           list again
 
@@ -99,6 +99,8 @@ class Reflector(Generic[T]):
         self._fruitless += 1
         if not self._version or self._fruitless > FRUITLESS:
             await self._list()
+        else:
+            await self._see_history()
         try:
             async with asyncio.timeout(None) as self._watching:
                 await self._watch()
@@ -120,6 +122,16 @@ class Reflector(Generic[T]):
         self._heard = self._clock()
         self._fruitless = 0
         self.synced.set()
+
+    async def _see_history(self) -> None:
+        """Raise StaleList where the server is behind what was seen: its etcd was restored from a backup.
+
+        A watch from a version to come would wait for it in silence, and never tell what the backup lacks.
+        """
+        page = self._codec.page(await self._client.list_page(self._path, limit=1, selector=self._selector))
+        if page.version < self._version:
+            behind, self._version = self._version, 0
+            raise StaleList(f"the server is at version {page.version}, and {behind} was seen before")
 
     def _hear(self, line: bytes) -> None:
         event = self._codec.event(line)
