@@ -14,14 +14,21 @@ from dataclasses import dataclass, field, replace
 
 from consul_registrar.actual import Actual
 from consul_registrar.backoff import Backoff
+from consul_registrar.consul.agent_status import reason_of
 from consul_registrar.consul.answers import Answer
 from consul_registrar.consul.errors import ConsulError, Denied, NotSent
+from consul_registrar.consul.fates import Agent
+from consul_registrar.consul.holders import holders
+from consul_registrar.consul.leftovers import Leftovers, Whose
 from consul_registrar.consul.registry import OnChange, RegistryStatus, TokenStatus
 from consul_registrar.consul.rotation import AT_ONCE, HELD, IDLE, PACE, Rotation
-from consul_registrar.consul.session import AgentSession, Scope
+from consul_registrar.consul.session import AgentSession, Phase, Scope
 from consul_registrar.consul.token import Token, introduction
 from consul_registrar.consul.transport import Access, Endpoint, Params, Transport
 from consul_registrar.model import CONNECTING, Cause, Change, Instance, Node, Reason, RegistrationKey
+
+PASSING = "left:"
+"""The beginning of the labels of sessions with agents that are none of the connection's, but hold something of it."""
 
 FIXED = ""
 """The label of the one session where the address is fixed; else labels are the Kubernetes nodes' names."""
@@ -81,8 +88,11 @@ class AgentRegistry:
         self._actual = Actual(cluster, name)
         self._sessions: dict[str, AgentSession] = {}
         self._unaddressed: set[str] = set()
+        self._passing: dict[str, AgentSession] = {}
         self._owners: dict[str, str] = {}
         self._moved = asyncio.Event()
+        self._on_agent = on_agent
+        self._leftovers = Leftovers(Whose(cluster, name), self, self._actual, on_change, may_write)
         self._scope = Scope(
             cluster,
             name,
@@ -90,7 +100,7 @@ class AgentRegistry:
             settings.access,
             self._actual,
             on_change,
-            on_agent,
+            self._agent_changed,
             may_write,
             self._claim,
         )
@@ -111,17 +121,18 @@ class AgentRegistry:
         for label in self._sessions.keys() - addresses.keys():
             self._leave(label)
         for label, host in addresses.items():
-            endpoint = Endpoint(host, self._settings.port, self._settings.scheme)
+            endpoint = self._endpoint(host)
             session = self._sessions.get(label)
             if session is not None and session.endpoint != endpoint:
                 self._leave(label)
             if label not in self._sessions:
                 self._sessions[label] = AgentSession(label, endpoint, self._scope)
         self._moved.set()
+        self._leftovers.stir()
 
     def _leave(self, label: str) -> None:
         """Forget an agent that is none of ours any more; `run` ends its task."""
-        node = self._sessions.pop(label).node
+        node = (self._sessions if label in self._sessions else self._passing).pop(label).node
         if node and self._owners.get(node) == label:
             del self._owners[node]
             changed = self._actual.forget(node)
@@ -132,7 +143,10 @@ class AgentRegistry:
         """Whether a Consul node is this session's alone; what the session held before is let go."""
         holder = self._of(node)
         if holder is not None and holder.label != label and holder.ready:
-            return False
+            if holder.label in self._sessions:
+                return False
+            self._leave(holder.label)
+        self._leftovers.release(node)
         self._owners[node] = label
         for other in [n for n, owner in self._owners.items() if owner == label and n != node]:
             del self._owners[other]
@@ -144,14 +158,48 @@ class AgentRegistry:
         async with asyncio.TaskGroup() as group:
             group.create_task(self._token.run(self._introduce))
             group.create_task(self._rotate())
+            group.create_task(self._leftovers.run())
             while True:
                 self._moved.clear()
-                wanted = set(self._sessions.values())
+                wanted = {*self._sessions.values(), *self._passing.values()}
                 for session in running.keys() - wanted:
                     running.pop(session).cancel()
                 for session in wanted - running.keys():
                     running[session] = group.create_task(session.run())
                 await self._moved.wait()
+
+    def _agent_changed(self, label: str) -> None:
+        self._leftovers.stir()
+        self._on_agent(label)
+
+    # --- what was left where no agent of ours is (any more) ---
+
+    def agents(self) -> Sequence[Agent] | None:
+        """Those that there should be; None while one of them wasn't tried yet, or none can be asked."""
+        sessions = self._sessions.values()
+        if any(session.phase is Phase.CONNECTING for session in sessions):
+            return None
+        if not any(session.ready for session in sessions):
+            return None
+        return [Agent(session.label, session.endpoint.host, session.node) for session in sessions]
+
+    def unaddressed(self) -> AbstractSet[str]:
+        return self._unaddressed
+
+    def meet(self, nodes: Mapping[str, str]) -> None:
+        """Talk to the agents of these Consul nodes (name to address) too, until nothing of ours is left there."""
+        wanted = {f"{PASSING}{node}": self._endpoint(address) for node, address in nodes.items()}
+        for label, session in list(self._passing.items()):
+            holds = session.ready and self._actual.on_node(session.node)
+            if wanted.get(label) != session.endpoint and not holds:
+                self._leave(label)
+        for label, endpoint in wanted.items():
+            if label not in self._passing:
+                self._passing[label] = AgentSession(label, endpoint, self._scope)
+        self._moved.set()
+
+    def _endpoint(self, host: str) -> Endpoint:
+        return Endpoint(host, self._settings.port, self._settings.scheme)
 
     # --- where an instance stands ---
 
@@ -185,16 +233,17 @@ class AgentRegistry:
         """Those that the catalog, asked through an agent that answers, knows of beyond the agents that answer."""
         sessions = list(self._sessions.values())
         ready = [session for session in sessions if session.ready]
-        if len(ready) == len(sessions) and not self._unaddressed:
+        if len(ready) == len(sessions) and not self._unaddressed and not self._leftovers.left:
             return ()
         if not ready:
             raise NotSent(self.status().reason)
-        found = await ready[0].holders(registration)
-        return sorted(found - {session.node for session in ready})
+        found = await holders(self, self._scope.cluster, self.name, registration)
+        written = [*ready, *(session for session in self._passing.values() if session.ready)]
+        return sorted(found - {session.node for session in written} - self._leftovers.gone)
 
     def _of(self, consul_node: str) -> AgentSession | None:
         label = self._owners.get(consul_node)
-        return None if label is None else self._sessions.get(label)
+        return None if label is None else self._sessions.get(label) or self._passing.get(label)
 
     # --- whom to ask ---
 
@@ -233,6 +282,8 @@ class AgentRegistry:
     async def apply(self, node: str, changes: Sequence[Change]) -> Sequence[ConsulError | None]:
         """Write to one agent; answered at once with `NotSent` while the agent is not ready."""
         session = self._of(node)
+        if session is None and node in self._leftovers.gone:
+            return await self._leftovers.apply(node, changes)
         if session is None:
             reason = Reason("AgentUnknown", f"no Consul agent of this connection is {node}")
             return [NotSent(reason) for _ in changes]
@@ -305,7 +356,7 @@ class AgentRegistry:
         identity = met.identity if met else None
         return RegistryStatus(
             ready=bool(ready),
-            reason=self._reason(sessions, ready),
+            reason=reason_of(sessions, self._leftovers.told(), fixed=bool(self._settings.host)),
             version=identity.version if identity else "",
             datacenter=identity.datacenter if identity else "",
             leader=met.leader if met else "",
@@ -314,28 +365,6 @@ class AgentRegistry:
             instances=len(self._actual),
             token=self._token_status(),
         )
-
-    def _reason(self, sessions: Sequence[AgentSession], ready: Sequence[AgentSession]) -> Reason:
-        """That of the one agent, or of all of them with the first that isn't well."""
-        if self._settings.host:
-            return self._single(sessions[0])
-        if not sessions:
-            return Reason("NoAgents", "no Kubernetes node with an address for a Consul agent is known")
-        unwell = next((self._single(s) for s in sessions if self._single(s).code != "AgentReady"), None)
-        counted = f"{len(ready)} of {len(sessions)} Consul agents are ready"
-        if unwell is None:
-            return Reason("AgentsReady", counted)
-        return Reason(unwell.code if not ready else "SomeAgentsUnwell", f"{counted}; {unwell.message}")
-
-    def _single(self, session: AgentSession) -> Reason:
-        stubborn = session.not_pushed() if session.ready else 0
-        if not stubborn:
-            return session.reason
-        message = (
-            f"{stubborn} instances were given to the agent of {session.node} anew and still aren't right in the "
-            "catalog: check the token's policy and the agent's log"
-        )
-        return Reason("NotPushed", message)
 
 
 def _weight(identity: str, node: str) -> bytes:

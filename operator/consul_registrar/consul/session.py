@@ -23,12 +23,11 @@ from consul_registrar.consul.agent_watch import UNREACHABLE, AgentWatch
 from consul_registrar.consul.answers import Answer
 from consul_registrar.consul.book import Book, Subject
 from consul_registrar.consul.errors import ConsulError, Misdirected, NotSent, OutcomeUnknown, Stale
-from consul_registrar.consul.holders import holders
 from consul_registrar.consul.identity import identify, load_balanced, replaced
 from consul_registrar.consul.sender import Sender
 from consul_registrar.consul.transport import RETRY, Access, Client, Endpoint, Params, Transport
 from consul_registrar.consul.wire import Identity, Reader
-from consul_registrar.model import CONNECTING, Change, Key, Reason, RegistrationKey
+from consul_registrar.model import CONNECTING, Change, Key, Reason
 
 log = logging.getLogger(__name__)
 
@@ -125,10 +124,6 @@ class AgentSession:
     async def put(self, path: str, params: Params, body: bytes) -> Answer:
         """Write through it what isn't its own. Raises the tree of `errors.py`."""
         return await self._transport.put(_as_is, path, params, body)
-
-    async def holders(self, registration: RegistrationKey) -> set[str]:
-        """The Consul nodes with an instance of the registration, by the catalog. Raises the tree of `errors.py`."""
-        return await holders(self._transport, self._scope.cluster, self._scope.connection, registration)
 
     async def apply(self, changes: Sequence[Change]) -> list[ConsulError | None]:
         """Write; outcomes in the order of the changes. Changes of one instance are sent one after the other."""

@@ -13,6 +13,7 @@ import msgspec
 
 from consul_registrar.consul.answers import Answer
 from consul_registrar.consul.errors import Misdirected
+from consul_registrar.consul.fates import Member
 from consul_registrar.model import (
     MANAGED_BY,
     META_CLUSTER,
@@ -136,6 +137,12 @@ class _Self(msgspec.Struct, frozen=True):
     Config: _Configuration
 
 
+class _Member(msgspec.Struct, frozen=True):
+    Name: str
+    Addr: str = ""
+    Status: int = 0
+
+
 class _NodeServices(msgspec.Struct, frozen=True):
     Services: list[ServiceRow] | None = None
 
@@ -165,6 +172,7 @@ _checks = msgspec.json.Decoder(dict[str, CheckRow] | None)
 _node_checks = msgspec.json.Decoder(list[CheckRow] | None)
 _node_services = msgspec.json.Decoder(_NodeServices | None)
 _self = msgspec.json.Decoder(_Self)
+_members = msgspec.json.Decoder(list[_Member] | None)
 
 
 def _unreadable(what: str, error: Exception) -> Misdirected:
@@ -212,6 +220,15 @@ def decode_node_checks(answer: Answer) -> Mapping[str, CheckRow]:
     except msgspec.DecodeError as error:
         raise _unreadable("/v1/health/node", error) from error
     return {row.CheckID: row for row in read or ()}
+
+
+def decode_members(answer: Answer) -> Mapping[str, Member]:
+    """`/v1/agent/members`, by the node's name."""
+    try:
+        read = _members.decode(answer.body)
+    except msgspec.DecodeError as error:
+        raise _unreadable("/v1/agent/members", error) from error
+    return {row.Name: Member(row.Addr, row.Status) for row in read or ()}
 
 
 def is_ours(meta: Mapping[str, str] | None, cluster: str, connection: str) -> bool:
