@@ -1,4 +1,4 @@
-"""Whether a registration may be carried out at all: its spec, what it refers to, and its service's name.
+"""Whether a registration may be carried out at all: its spec, what it refers to, its namespace, its service's name.
 
 A Consul service name belongs to the namespace of the oldest registration that publishes it there, unless the
 connection shares names. What is not accepted adds and changes nothing; what stood before stays, save what is gone.
@@ -10,6 +10,7 @@ from consul_registrar.api.base import milliseconds
 from consul_registrar.cache import Cache
 from consul_registrar.model import Reason, RegistrationKey
 from consul_registrar.objects import Connection, Registration
+from consul_registrar.selectors import selects
 
 
 class NameBook:
@@ -79,6 +80,12 @@ class Acceptance:
         connection = self._cache.connections.get(name)
         if connection is None and name not in self._implicit:
             return Reason("ConnectionNotFound", f"spec.consulRefs: there is no ConsulConnection {name!r}")
+        if not self._allows(connection, registration.key.namespace):
+            return Reason(
+                "NamespaceNotAllowed",
+                f"the connection {name!r} doesn't take registrations of namespace {registration.key.namespace!r}: its "
+                "spec.allowedNamespaces must name it, or match its labels",
+            )
         holder = self.names.holder(name, registration.service)
         if holder is None or holder.namespace == registration.key.namespace or _shares_names(connection):
             return None
@@ -87,6 +94,13 @@ class Acceptance:
             f"the service name {registration.service!r} belongs to namespace {holder.namespace!r} in Consul {name!r} "
             f"(registration {holder}); choose another spec.service.name, or let the connection share names",
         )
+
+    def _allows(self, connection: Connection | None, namespace: str) -> bool:
+        if connection is None or isinstance(connection.spec, Reason) or connection.spec.allowed_namespaces is None:
+            return True
+        allowed, known = connection.spec.allowed_namespaces, self._cache.namespaces.get(namespace)
+        by_label = allowed.selector is not None and known is not None and selects(allowed.selector, known.labels)
+        return by_label or namespace in allowed.names
 
 
 def _shares_names(connection: Connection | None) -> bool:

@@ -11,13 +11,14 @@ import secrets
 import signal
 import socket
 import time
+from collections.abc import Sequence
 from collections.abc import Set as AbstractSet
 from datetime import UTC, datetime
 from typing import Protocol
 
 from consul_registrar import health, kube, metrics, token_status
 from consul_registrar.acceptance import Acceptance
-from consul_registrar.arrivals import Connections, Nodes, Pods, Registrations, pods_on
+from consul_registrar.arrivals import Connections, Namespaces, Nodes, Pods, Registrations, pods_on
 from consul_registrar.audit import Audit
 from consul_registrar.cache import Cache
 from consul_registrar.cluster import Cluster
@@ -27,7 +28,7 @@ from consul_registrar.consuls import Consuls
 from consul_registrar.credentials import ConsulConnections
 from consul_registrar.gather import Gatherer
 from consul_registrar.lifecycle import Lifecycle
-from consul_registrar.model import Key, Pod
+from consul_registrar.model import Key, Namespace, Pod
 from consul_registrar.objects import Registration
 from consul_registrar.quarantine import Quarantine
 from consul_registrar.queue import Queue
@@ -72,6 +73,11 @@ class Source(Protocol):
     async def run(self) -> None: ...
 
 
+def _numbered(name: str, sources: Sequence[Source]) -> dict[str, Source]:
+    """Several of a kind, one for each namespace, by names of their own."""
+    return {f"{name} {number}" if number else name: source for number, source in enumerate(sources)}
+
+
 class Operator:
     """One operator process."""
 
@@ -106,6 +112,7 @@ class Operator:
             client, "/api/v1/nodes", kube.NODES, Nodes(self._cache, self._queue, self._consuls)
         )
         self._pods = self._watch_pods(client)
+        self._namespaces = self._watch_namespaces(client)
         self._resources = self._watch_resources(client, login)
         metrics.REGISTRY.register(metrics.Registrations(self._reports.tallies))
         metrics.REGISTRY.register(metrics.WorkQueue("subjects", self._queue.numbers))
@@ -142,6 +149,12 @@ class Operator:
         paths = [f"/api/v1/namespaces/{name}/pods" for name in self._settings.namespaces] or ["/api/v1/pods"]
         selector = self._settings.pod_selector
         return [kube.Reflector(client, path, kube.PODS, store, selector=selector) for path in paths]
+
+    def _watch_namespaces(self, client: kube.KubeClient) -> list[kube.Reflector[Namespace]]:
+        store = Namespaces(self._cache, self._queue)
+        every = "/api/v1/namespaces"
+        paths = [f"{every}?fieldSelector=metadata.name%3D{name}" for name in self._settings.namespaces] or [every]
+        return [kube.Reflector(client, path, kube.NAMESPACES, store) for path in paths]
 
     def _watch_resources(self, client: kube.KubeClient, login: kube.Login) -> kube.CustomResources:
         default = default_connection(self._settings)
@@ -272,8 +285,8 @@ class Operator:
     # how it is
 
     def _watched(self) -> dict[str, Source]:
-        pods: dict[str, Source] = {f"pods {i}" if i else "pods": reflector for i, reflector in enumerate(self._pods)}
-        return {**pods, "nodes": self._nodes, "customresources": self._resources}
+        several = {**_numbered("pods", self._pods), **_numbered("namespaces", self._namespaces)}
+        return {**several, "nodes": self._nodes, "customresources": self._resources}
 
     def _unready(self) -> str:
         """Why this process can't be trusted to know the cluster, "" where it can."""

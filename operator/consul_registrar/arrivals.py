@@ -11,7 +11,7 @@ from consul_registrar.acceptance import Acceptance
 from consul_registrar.cache import Cache
 from consul_registrar.consuls import Consuls
 from consul_registrar.kube import CustomObject
-from consul_registrar.model import Key, Node, Pod, RegistrationKey
+from consul_registrar.model import Key, Namespace, Node, Pod, RegistrationKey
 from consul_registrar.objects import FINALIZER, Connection, Registration
 from consul_registrar.queue import Queue
 from consul_registrar.reports import Reports
@@ -69,6 +69,38 @@ class Nodes:
             self._consuls.set_nodes()
 
     vanished = remove
+
+
+class Namespaces:
+    """Takes namespaces from their reflector: their labels say which connections take their registrations."""
+
+    def __init__(self, cache: Cache, queue: Queue[Key]) -> None:
+        self._cache = cache
+        self._queue = queue
+        self._names: dict[str, str] = {}
+
+    def put(self, obj: Namespace) -> None:
+        """A namespace is new, or has changed."""
+        before = self._cache.namespaces.get(obj.name)
+        self._cache.namespaces[obj.name] = obj
+        self._names[obj.uid] = obj.name
+        if before is None or before.labels != obj.labels:
+            self._registrations_in(obj.name)
+
+    def remove(self, uid: str) -> None:
+        """A namespace is gone; what was in it goes by events of its own."""
+        name = self._names.pop(uid, "")
+        known = self._cache.namespaces.get(name)
+        if known is not None and known.uid == uid:
+            del self._cache.namespaces[name]
+            self._registrations_in(name)
+
+    vanished = remove
+
+    def _registrations_in(self, namespace: str) -> None:
+        for key in self._cache.registrations:
+            if key.namespace == namespace:
+                self._queue.add(Key(key))
 
 
 def pods_on(cache: Cache, queue: Queue[Key], node: str) -> None:

@@ -8,8 +8,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from consul_registrar.api.registration import Selector
-from consul_registrar.model import Node, Pod, Reason, RegistrationKey
+from consul_registrar.api.selector import Selector
+from consul_registrar.model import Namespace, Node, Pod, Reason, RegistrationKey
 from consul_registrar.objects import Connection, Registration
 from consul_registrar.selectors import selects
 
@@ -54,6 +54,7 @@ class Cache:
         self.registrations: dict[RegistrationKey, Registration] = {}
         self.connections: dict[str, Connection] = {}
         self.nodes: dict[str, Node] = {}
+        self.namespaces: dict[str, Namespace] = {}
         self._pods: dict[str, Pod] = {}
         self._deleted: dict[str, Pod] = {}
         self._pods_in: dict[str, dict[str, Pod]] = {}

@@ -233,6 +233,16 @@ class Pod:
 
 
 @dataclass(frozen=True, slots=True)
+class Namespace:
+    """A Kubernetes namespace: its labels say which connections take its registrations."""
+
+    uid: str
+    name: str
+    version: int
+    labels: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
 class Node:
     """A Kubernetes node: its labels for field paths, its addresses for the Consul agent on it.
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-from consul_registrar.api.registration import Selector, SelectorRequirement
+from consul_registrar.api.selector import Selector, SelectorRequirement
 
 
 def selects(selector: Selector, labels: Mapping[str, str]) -> bool:

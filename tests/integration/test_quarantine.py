@@ -147,6 +147,24 @@ def test_labels_taken_off_many_pods_are_held(world: World, operator: Operator) -
     assert before.keys() <= _stands(world).keys()
 
 
+def test_a_namespace_that_loses_the_label_that_allows_it_loses_nothing_but_what_is_gone(world: World) -> None:
+    namespace = f"/api/v1/namespaces/{world.namespace}"
+    world.cluster.api.request("PATCH", namespace, {"metadata": {"labels": {"consul": "allowed"}}}, MERGE)
+    allowed = {"allowedNamespaces": {"selector": {"matchLabels": {"consul": "allowed"}}}}
+    world.cluster.api.request("PATCH", CONNECTION, {"spec": allowed}, MERGE)
+    before = _of(world, 4)
+    world.cluster.api.request("PATCH", namespace, {"metadata": {"labels": {"consul": None}}}, MERGE)
+    world.says("web", "NamespaceNotAllowed")
+    always(lambda: _stands(world) == before, during=3)
+    world.kubectl("scale", "deployment/web", "--replicas=2")
+    eventually(lambda: len(_stands(world)) == 2)
+    world.cluster.api.request("PATCH", namespace, {"metadata": {"labels": {"consul": "allowed"}}}, MERGE)
+    world.says("web", "Registered")
+    left = _stands(world)
+    assert left == {name: before[name] for name in left}
+    world.cluster.api.request("PATCH", CONNECTION, {"spec": {"allowedNamespaces": None}}, MERGE)
+
+
 def test_a_definition_that_is_deleted_and_made_again_takes_nothing(shaky: Cluster, world: World) -> None:
     before = _of(world, 4)
     shaky.kubectl("delete", "crd", "serviceregistrations.consul-registrar.dev", "--timeout=60s")

@@ -5,16 +5,18 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from consul_registrar.api.base import OBJECT_NAME, SET, Duration, Model, PortNumber, Rule, cel
+from consul_registrar.api.selector import Selector
 
 _URL = r"^https?://(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?)(:[0-9]{1,5})?$"
+
+
+_NAMESPACE = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"
 
 
 class SecretKeyRef(Model):
     """One key of a Secret."""
 
-    namespace: str = Field(
-        min_length=1, max_length=63, pattern=r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$", description="Namespace of the Secret."
-    )
+    namespace: str = Field(min_length=1, max_length=63, pattern=_NAMESPACE, description="Namespace of the Secret.")
     name: str = Field(min_length=1, max_length=253, pattern=OBJECT_NAME, description="Name of the Secret.")
     key: str = Field(min_length=1, max_length=253, pattern=r"^[-._a-zA-Z0-9]+$", description="Key in the Secret.")
 
@@ -70,6 +72,22 @@ class NodeAgents(Model):
     scheme: Literal["http", "https"] = Field(default="http", description="http or https.")
     address_type: Literal["InternalIP", "ExternalIP", "Hostname", "InternalDNS", "ExternalDNS"] = Field(
         default="InternalIP", description="Which of the Node's addresses."
+    )
+
+
+class AllowedNamespaces(Model):
+    """Whose registrations may be in a Consul: those of the namespaces that are named, or whose labels match."""
+
+    names: list[Annotated[str, Field(max_length=63, pattern=_NAMESPACE)]] = Field(
+        default_factory=list, max_length=256, description="Names of namespaces.", json_schema_extra=SET
+    )
+    selector: Selector | None = Field(default=None, description="Labels of namespaces.")
+    rules = (
+        Rule(
+            "(has(self.names) && size(self.names) > 0) || has(self.selector)",
+            "must have at least one of names and selector",
+            lambda self: bool(self.names) or self.selector is not None,
+        ),
     )
 
 
@@ -158,6 +176,11 @@ class ConsulConnectionSpec(Model):
         "the namespace of the oldest registration.",
     )
 
+    allowed_namespaces: AllowedNamespaces | None = Field(
+        default=None,
+        description="Whose registrations may be here; default: those of all namespaces. In a namespace that isn't "
+        "allowed (any more) nothing is added or changed; what stands stays, save what is gone.",
+    )
     removal_guard: RemovalGuard = Field(
         default_factory=RemovalGuard,
         description="When removals of what is merely absent (not listed, not selected any more) are held.",

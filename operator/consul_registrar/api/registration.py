@@ -5,7 +5,6 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, Field
 
 from consul_registrar.api.base import (
-    ATOMIC,
     OBJECT_NAME,
     SERVICE_NAME,
     SET,
@@ -21,6 +20,7 @@ from consul_registrar.api.base import (
     cel,
     list_map,
 )
+from consul_registrar.api.selector import Selector
 
 
 class Empty(Model):
@@ -65,50 +65,6 @@ class Service(Model):
         default_factory=dict,
         description="Metadata of each instance, beside what the operator writes about owner and Pod. Values may hold "
         "field paths. Keys: at most 128 characters out of A-Z a-z 0-9 _ -; values: at most 512.",
-    )
-
-
-class SelectorRequirement(Model):
-    """One requirement on a label."""
-
-    key: str = Field(min_length=1, max_length=317, description="Key of the label.")
-    operator: Literal["In", "NotIn", "Exists", "DoesNotExist"] = Field(
-        description="How the label's value relates to values."
-    )
-    values: list[Annotated[str, Field(max_length=63)]] = Field(
-        default_factory=list,
-        max_length=64,
-        description="Values for In and NotIn (at least one); none for Exists and DoesNotExist.",
-        json_schema_extra=ATOMIC,
-    )
-    rules = (
-        Rule(
-            "(self.operator in ['In', 'NotIn']) == (has(self.values) && size(self.values) > 0)",
-            "must have values with In and NotIn, and none with Exists and DoesNotExist",
-            lambda self: (self.operator in {"In", "NotIn"}) == bool(self.values),
-        ),
-    )
-
-
-class Selector(Model):
-    """A label selector, as everywhere in Kubernetes. Must not be empty."""
-
-    match_labels: dict[str, Annotated[str, Field(max_length=63)]] = Field(
-        default_factory=dict, max_length=64, description="Labels that a Pod must have, with these values."
-    )
-    match_expressions: list[SelectorRequirement] = Field(
-        default_factory=list,
-        max_length=32,
-        description="Further requirements; all must hold.",
-        json_schema_extra=ATOMIC,
-    )
-    rules = (
-        Rule(
-            "(has(self.matchLabels) && size(self.matchLabels) > 0) || "
-            "(has(self.matchExpressions) && size(self.matchExpressions) > 0)",
-            "must have at least one of matchLabels and matchExpressions: an empty selector would take every Pod",
-            lambda self: bool(self.match_labels or self.match_expressions),
-        ),
     )
 
 

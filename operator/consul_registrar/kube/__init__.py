@@ -1,6 +1,6 @@
 """Everything that talks to Kubernetes. Nothing here knows Consul, or what a registration means.
 
-    login -> client -> listing, reflector   Pods, Nodes:      list and watch, msgspec-decoded    -> Store
+    login -> client -> listing, reflector   Pods, Nodes, …:   list and watch, msgspec-decoded    -> Store
                     -> resources, embedded  custom resources: kopf's events and complete lists   -> Store
                     -> writes, events       status, finalizers, Events; fresh reads, Secrets
 
@@ -25,7 +25,7 @@ from consul_registrar.kube.events import Regarding, post_event, regarding
 from consul_registrar.kube.intake import Store
 from consul_registrar.kube.lease import Leadership
 from consul_registrar.kube.login import login
-from consul_registrar.kube.records import NODES, PODS
+from consul_registrar.kube.records import NAMESPACES, NODES, PODS
 from consul_registrar.kube.reflector import Reflector
 from consul_registrar.kube.resources import CONNECTION, REGISTRATION, CustomObject, CustomResources, Kind
 from consul_registrar.kube.writes import (
@@ -42,6 +42,7 @@ from consul_registrar.kube.writes import (
 
 __all__ = [
     "CONNECTION",
+    "NAMESPACES",
     "NODES",
     "PODS",
     "REGISTRATION",

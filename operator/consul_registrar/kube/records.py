@@ -11,7 +11,7 @@ from functools import lru_cache
 import msgspec
 
 from consul_registrar.kube.codec import Codec, Page, version_of
-from consul_registrar.model import ContainerPort, Node, Pod
+from consul_registrar.model import ContainerPort, Namespace, Node, Pod
 
 #: kubectl's copy of the whole manifest: large, of no use to a field path, and it would be kept for every Pod.
 _LAST_APPLIED = "kubectl.kubernetes.io/last-applied-configuration"
@@ -87,6 +87,10 @@ class _NodeWire(_Wire):
     status: _NodeStatus | None = None
 
 
+class _NamespaceWire(_Wire):
+    metadata: _Meta | None = None
+
+
 class ListMeta(msgspec.Struct, gc=False):
     """A list's own metadata."""
 
@@ -104,10 +108,17 @@ class _NodeList(_Wire):
     items: list[_NodeWire] | None = None
 
 
+class _NamespaceList(_Wire):
+    metadata: ListMeta | None = None
+    items: list[_NamespaceWire] | None = None
+
+
 _POD = msgspec.json.Decoder(_PodWire)
 _PODS = msgspec.json.Decoder(_PodList)
 _NODE = msgspec.json.Decoder(_NodeWire)
 _NODES = msgspec.json.Decoder(_NodeList)
+_NAMESPACE = msgspec.json.Decoder(_NamespaceWire)
+_NAMESPACES = msgspec.json.Decoder(_NamespaceList)
 
 
 def _pod(wire: _PodWire) -> Pod:
@@ -165,6 +176,13 @@ def _node(wire: _NodeWire) -> Node:
     )
 
 
+def _namespace(wire: _NamespaceWire) -> Namespace:
+    meta = wire.metadata or _Meta()
+    return Namespace(
+        meta.uid or "", _intern(meta.name or ""), version_of(meta.resource_version), _interned(meta.labels)
+    )
+
+
 def _first_of_each(addresses: Iterable[_Address]) -> dict[str, str]:
     found: dict[str, str] = {}
     for entry in addresses:
@@ -185,5 +203,12 @@ def _nodes(raw: bytes) -> Page[Node]:
     return Page(tuple(map(_node, wire.items or ())), version_of(meta.resourceVersion), meta.token or "")
 
 
+def _namespaces(raw: bytes) -> Page[Namespace]:
+    wire = _NAMESPACES.decode(raw)
+    meta = wire.metadata or ListMeta()
+    return Page(tuple(map(_namespace, wire.items or ())), version_of(meta.resourceVersion), meta.token or "")
+
+
 PODS: Codec[Pod] = Codec("Pod", page=_pods, obj=lambda raw: _pod(_POD.decode(raw)))
 NODES: Codec[Node] = Codec("Node", page=_nodes, obj=lambda raw: _node(_NODE.decode(raw)))
+NAMESPACES: Codec[Namespace] = Codec("Namespace", page=_namespaces, obj=lambda raw: _namespace(_NAMESPACE.decode(raw)))

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from consul_registrar.acceptance import Acceptance
-from consul_registrar.arrivals import Nodes, Pods, Registrations
+from consul_registrar.arrivals import Namespaces, Nodes, Pods, Registrations
 from consul_registrar.cache import Cache
 from consul_registrar.consul.errors import ConsulError
 from consul_registrar.consul.registry import RegistryStatus
@@ -181,6 +181,7 @@ class World:
             self.cache, self.consuls, self.queue, self.reports, self.cluster, gatherer, age=lambda _: self.age
         )
         self.pods = Pods(self.cache, self.queue)
+        self.namespaces = Namespaces(self.cache, self.queue)
         self.nodes = Nodes(self.cache, self.queue, self.consuls)
         self.registrations = Registrations(
             self.cache, self.queue, self.acceptance, self.reports, load_reaped=lambda _: None

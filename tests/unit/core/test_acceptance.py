@@ -6,7 +6,7 @@ import pytest
 
 from consul_registrar.acceptance import Acceptance, NameBook, advice
 from consul_registrar.cache import Cache
-from consul_registrar.model import Reason, RegistrationKey
+from consul_registrar.model import Namespace, Reason, RegistrationKey
 from consul_registrar.objects import Registration
 from unit.core.build import connection, of_pods, registration
 
@@ -62,6 +62,27 @@ def test_a_connection_must_exist() -> None:
     assert world.acceptance.refusal(one.key) == Reason(
         "ConnectionNotFound", "spec.consulRefs: there is no ConsulConnection 'far'"
     )
+
+
+@pytest.mark.parametrize(
+    ("allowed", "labels", "taken"),
+    [
+        (None, None, True),
+        ({"names": ["shop"]}, None, True),
+        ({"names": ["pay"]}, {"team": "a"}, False),
+        ({"selector": {"matchLabels": {"team": "a"}}}, {"team": "a"}, True),
+        ({"selector": {"matchLabels": {"team": "a"}}}, {}, False),
+        ({"selector": {"matchLabels": {"team": "a"}}}, None, False),  # not known (yet): nothing is done, nothing lost
+        ({"names": ["shop"], "selector": {"matchLabels": {"team": "a"}}}, {"team": "b"}, True),
+        ({"names": ["pay"], "selector": {"matchLabels": {"team": "a"}}}, {"team": "a"}, True),
+    ],
+)
+def test_a_connection_takes_the_registrations_of_allowed_namespaces(allowed: Any, labels: Any, taken: bool) -> None:
+    world, one = World(connection(allowedNamespaces=allowed)), named("shop")
+    if labels is not None:
+        world.cache.namespaces["shop"] = Namespace("uid", "shop", 1, labels)
+    world.put(one)
+    assert world.refusal(one) == (None if taken else "NamespaceNotAllowed")
 
 
 def test_the_connection_of_the_environment_needs_no_object() -> None:

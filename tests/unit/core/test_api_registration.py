@@ -95,7 +95,7 @@ def test_what_is_well_formed_is_taken(spec: Any) -> None:
         (of_pods(consulRefs=[{"name": f"c{i}"} for i in range(9)]), "spec.consulRefs", "at most 8 items"),
         (of_pods(deletionPolicy="Keep"), "spec.deletionPolicy", "'Deregister' or 'Orphan'"),
         (selected(), "spec.pods.selector", "must have at least one of matchLabels and matchExpressions"),
-        (selected(matchLabels={}), "spec.pods.selector", "an empty selector would take every Pod"),
+        (selected(matchLabels={}), "spec.pods.selector", "an empty selector would take everything"),
         (required("In"), "spec.pods.selector.matchExpressions[0]", VALUES),
         (required("NotIn"), "spec.pods.selector.matchExpressions[0]", VALUES),
         (required("Exists", "x"), "spec.pods.selector.matchExpressions[0]", VALUES),

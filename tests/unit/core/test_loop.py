@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from consul_registrar.consul.errors import Denied, NotSent, Throttled
-from consul_registrar.model import Cause, Deregister, Register
+from consul_registrar.model import Cause, Deregister, Namespace, Register
 from consul_registrar.objects import FINALIZER, SKIP_DEREGISTRATION
 from unit.core.build import KEY, NOW, body, node, of_endpoints, of_pods, pod, reason
 from unit.core.instant import instantly
@@ -520,6 +520,26 @@ async def test_a_selector_that_would_take_all_is_held_and_its_correction_undoes_
         await passes(600)
     assert len(world.consul.written) == 10
     assert world.cluster.ready == ("True", "Registered")
+
+
+@instantly
+async def test_a_namespace_that_is_not_allowed_any_more_keeps_what_stands_and_is_looked_at_when_its_labels_change() -> (
+    None
+):
+    world = World(default={"allowedNamespaces": {"selector": {"matchLabels": {"team": "a"}}}})
+    async with world.running():
+        world.namespaces.put(Namespace("uid", "shop", 1, {"team": "a"}))
+        await of_ten(world)
+        world.namespaces.put(Namespace("uid", "shop", 2, {}))
+        await passes(3)
+        assert world.cluster.ready == ("False", "NamespaceNotAllowed")
+        world.pods.remove(pod("web-0").uid)
+        await passes(3)
+        assert len(world.consul.held) == 9
+        world.namespaces.put(Namespace("uid", "shop", 3, {"team": "a"}))
+        await passes(3)
+    assert world.cluster.ready == ("True", "Registered")
+    assert len(world.consul.written) == 11
 
 
 @instantly

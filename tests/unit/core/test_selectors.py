@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from consul_registrar.api.registration import Selector
+from consul_registrar.api.selector import Selector
 from consul_registrar.selectors import selects
 
 
