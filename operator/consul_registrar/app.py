@@ -109,7 +109,11 @@ class Operator:
             age=lambda t: time.time() - _epoch(t),
         )
         self._nodes = kube.Reflector(
-            client, "/api/v1/nodes", kube.NODES, Nodes(self._cache, self._queue, self._consuls)
+            client,
+            "/api/v1/nodes",
+            kube.NODES,
+            Nodes(self._cache, self._queue, self._consuls),
+            resync=settings.resync,
         )
         self._pods = self._watch_pods(client)
         self._namespaces = self._watch_namespaces(client)
@@ -147,8 +151,8 @@ class Operator:
     def _watch_pods(self, client: kube.KubeClient) -> list[kube.Reflector[Pod]]:
         store = Pods(self._cache, self._queue)
         paths = [f"/api/v1/namespaces/{name}/pods" for name in self._settings.namespaces] or ["/api/v1/pods"]
-        selector = self._settings.pod_selector
-        return [kube.Reflector(client, path, kube.PODS, store, selector=selector) for path in paths]
+        selector, resync = self._settings.pod_selector, self._settings.resync
+        return [kube.Reflector(client, path, kube.PODS, store, selector=selector, resync=resync) for path in paths]
 
     def _watch_namespaces(self, client: kube.KubeClient) -> list[kube.Reflector[Namespace]]:
         store = Namespaces(self._cache, self._queue)
@@ -173,6 +177,7 @@ class Operator:
             ),
             connections=connections,
             namespaces=self._settings.namespaces,
+            resync=self._settings.resync,
         )
 
     # what happens elsewhere and concerns the queue

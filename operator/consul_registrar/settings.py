@@ -14,7 +14,7 @@ from consul_registrar.objects import Connection, Meta
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """How one operator runs. Addresses are host:port; no namespaces means all."""
+    """How one operator runs. Addresses are host:port; no namespaces means all; `resync` in seconds."""
 
     cluster: str
     namespaces: tuple[str, ...] = ()
@@ -25,6 +25,7 @@ class Settings:
     environment: Mapping[str, str] = field(default_factory=dict, repr=False)
     mode: str = ""
     lease: str = "default/consul-registrar"
+    resync: float = 600.0
 
     @property
     def lease_place(self) -> tuple[str, str]:

@@ -85,6 +85,14 @@ def main() -> None:
     show_envvar=True,
     help="namespace/name of the Lease by which one of several replicas leads.",
 )
+@click.option(
+    "--resync",
+    type=click.FloatRange(min=1),
+    default=600,
+    envvar="CONSUL_REGISTRAR_RESYNC",
+    show_envvar=True,
+    help="Seconds between complete lists while all is well: an event that never arrived is made good by then.",
+)
 def run(
     cluster_name: str,
     namespaces: str,
@@ -94,6 +102,7 @@ def run(
     log_level: str,
     health_address: str,
     lease: str,
+    resync: float,
 ) -> None:
     """Run the operator until it is told to stop."""
     settings = Settings(
@@ -106,6 +115,7 @@ def run(
         environment={name: value for name, value in os.environ.items() if name.startswith("CONSUL_")},
         mode=mode,
         lease=lease,
+        resync=resync,
     )
     _check_environment(settings)
     logs.set_up(settings.log_format, settings.log_level)

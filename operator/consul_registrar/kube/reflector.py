@@ -6,6 +6,7 @@
     `FRUITLESS` attempts in a row without news     list again: the version may be of another history
     a stale list                                   list again; `intake.py` decides when to believe it
     `doubt`: somebody has read otherwise           list again
+    `resync` seconds since the last list           list again: what an event didn't tell can't go unnoticed for ever
 
 Nothing ends it but cancellation, and every round waits, from 0.1 to 10 s: a server that answers and hangs up at once is
 not hammered. What reaches the store is decided in `intake.py`; what follows from it, elsewhere.
@@ -32,6 +33,8 @@ T = TypeVar("T", bound=Versioned)
 FRUITLESS = 5
 #: Seconds after which a round counts as good even if nothing happened in it.
 _LASTED = 10.0
+#: Seconds between complete lists while all is well; each costs a fifth of a second of CPU for 2,000 Pods.
+RESYNC = 600.0
 #: Seconds between two doubts that are heeded: each costs a list.
 _DOUBTS = 10.0
 
@@ -48,6 +51,7 @@ class Reflector(Generic[T]):
         *,
         selector: str = "",
         limit: int = PAGE,
+        resync: float = RESYNC,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.synced = asyncio.Event()
@@ -57,8 +61,9 @@ class Reflector(Generic[T]):
         self._intake = Intake(store, selective=bool(selector))
         self._selector = selector
         self._limit = limit
+        self._resync = resync
         self._clock = clock
-        self._heard = clock()
+        self._heard = self._listed = clock()
         self._version = 0
         self._fruitless = 0
         self._backoff = Backoff(0.1, 10.0, random.random)
@@ -73,8 +78,8 @@ class Reflector(Generic[T]):
         """A fresh read has contradicted what was delivered: list again soon."""
         if self._watching is None or self._clock() - self._doubted < _DOUBTS:
             return
+        _log.info("%s: what was delivered is in doubt, listing again", self._path)
         self._doubted = self._clock()
-        self._version = 0
         self._watching.reschedule(0)
 
     async def run(self) -> None:
@@ -102,10 +107,10 @@ class Reflector(Generic[T]):
         else:
             await self._see_history()
         try:
-            async with asyncio.timeout(None) as self._watching:
+            async with asyncio.timeout(max(0.0, self._listed + self._resync - self._clock())) as self._watching:
                 await self._watch()
         except TimeoutError:
-            _log.info("%s: what was delivered is in doubt, listing again", self._path)
+            self._version = 0
         finally:
             self._watching = None
 
@@ -119,7 +124,7 @@ class Reflector(Generic[T]):
         self._version = await complete_list(
             self._client, [self._path], self._codec, self._intake, selector=self._selector, limit=self._limit
         )
-        self._heard = self._clock()
+        self._heard = self._listed = self._clock()
         self._fruitless = 0
         self.synced.set()
 
