@@ -1,0 +1,182 @@
+"""What can happen to a request and its answer. A fault is an async function of a `Call`; most are two lines.
+
+"before" the write takes effect: `refused`, `answered`, `held`. "after" it: `lost_answer`, `answered_after`,
+`torn_answer`, `withheld_answer`. The rest concerns time, streams and old news.
+"""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Callable, Iterable
+
+from killpoints.network import Answer, Call, Fault, pass_on
+from killpoints.wire import Head
+
+Headers = Iterable[tuple[str, str]]
+JSON = (("Content-Type", "application/json"),)
+
+
+async def refused(call: Call) -> None:
+    """Reset; nothing reached the server."""
+    raise call.reset()
+
+
+async def held(call: Call) -> None:
+    """Never forwarded and never answered: the client's time-out ends it."""
+    await _for_ever()
+
+
+def answered(status: int, text: str = "", headers: Headers = ()) -> Fault:
+    """Answered by somebody on the way; nothing reached the server."""
+
+    async def fault(call: Call) -> None:
+        await call.reply(status, text.encode(), headers)
+
+    return fault
+
+
+async def lost_answer(call: Call) -> None:
+    """Applied; then reset instead of an answer."""
+    await call.forward()
+    raise call.reset()
+
+
+async def withheld_answer(call: Call) -> None:
+    """Applied; the answer never comes."""
+    await call.forward()
+    await _for_ever()
+
+
+async def torn_answer(call: Call) -> None:
+    """Applied; reset in the middle of the answer."""
+    answer = await call.forward()
+    await call.send(answer.head.encode()[:-3])
+    raise call.reset()
+
+
+def answered_after(status: int, text: str = "", headers: Headers = ()) -> Fault:
+    """Applied, and then answered as if it were not, or nobody knew."""
+
+    async def fault(call: Call) -> None:
+        await call.forward()
+        await call.reply(status, text.encode(), headers)
+
+    return fault
+
+
+def delayed(seconds: float) -> Fault:
+    """Forwarded late."""
+
+    async def fault(call: Call) -> None:
+        await asyncio.sleep(seconds)
+        await pass_on(call)
+
+    return fault
+
+
+def slow(seconds: float) -> Fault:
+    """Applied at once, answered late."""
+
+    async def fault(call: Call) -> None:
+        answer = await call.forward()
+        await asyncio.sleep(seconds)
+        await call.relay(answer)
+
+    return fault
+
+
+def delayed_effect(seconds: float, status: int = 200, text: str = "") -> Fault:
+    """Answered at once, applied late: a server that only promises."""
+
+    async def fault(call: Call) -> None:
+        await call.reply(status, text.encode())
+        task = asyncio.create_task(_apply(call, seconds))
+        _promised.add(task)
+        task.add_done_callback(_promised.discard)
+
+    return fault
+
+
+_promised: set[asyncio.Task[None]] = set()
+
+
+async def _apply(call: Call, seconds: float) -> None:
+    await asyncio.sleep(seconds)
+    await call.forward_apart()
+
+
+Event = dict[str, object]
+
+
+def swallowing(lost: Callable[[Event], bool]) -> Fault:
+    """A Kubernetes watch of which some events never arrive."""
+
+    async def fault(call: Call) -> None:
+        answer = await call.forward()
+        await call.relay(Answer(answer.head, _without(answer.body, lost)))
+
+    return fault
+
+
+async def silent_watch(call: Call) -> None:
+    """A watch that opens and then says nothing: a server that is frozen."""
+    answer = await call.forward()
+    await call.send(answer.head.encode())
+    await _for_ever()
+
+
+def ended_by(*events: Event) -> Fault:
+    """A watch that says these events and ends."""
+
+    async def fault(call: Call) -> None:
+        await call.reply(200, b"".join(json.dumps(event).encode() + b"\n" for event in events), JSON)
+
+    return fault
+
+
+class Replay:
+    """Old answers by path: records while `recording`, else answers what was recorded, whatever has happened since."""
+
+    def __init__(self) -> None:
+        self.recording = True
+        self._answers: dict[str, bytes] = {}
+
+    async def __call__(self, call: Call) -> None:
+        if not self.recording and call.request.target in self._answers:
+            await call.reply(200, self._answers[call.request.target], JSON)
+            return
+        answer = await call.forward()
+        body = b"".join([piece async for piece in answer.body])
+        if self.recording and answer.head.status == 200:
+            self._answers[call.request.target] = body
+        await call.relay(Answer(_whole(answer.head, body), _once(body)))
+
+
+def edited(change: Callable[[Event], Event]) -> Fault:
+    """The server's JSON answer, changed on the way."""
+
+    async def fault(call: Call) -> None:
+        answer = await call.forward()
+        body = json.dumps(change(json.loads(b"".join([piece async for piece in answer.body])))).encode()
+        await call.relay(Answer(_whole(answer.head, body), _once(body)))
+
+    return fault
+
+
+def _whole(head: Head, body: bytes) -> Head:
+    return head.without("Transfer-Encoding").having("Content-Length", str(len(body)))
+
+
+async def _once(body: bytes) -> AsyncIterator[bytes]:
+    yield body
+
+
+async def _without(body: AsyncIterator[bytes], lost: Callable[[Event], bool]) -> AsyncIterator[bytes]:
+    rest = b""
+    async for piece in body:
+        *lines, rest = (rest + piece).split(b"\n")
+        kept = [line for line in lines if line.strip() and not lost(json.loads(line))]
+        yield b"".join(line + b"\n" for line in kept)
+
+
+async def _for_ever() -> None:
+    await asyncio.get_running_loop().create_future()
