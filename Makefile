@@ -13,6 +13,7 @@ PY := $(BIN)/python
 export PYTHONPATH := $(CURDIR)/operator:$(CURDIR)/dev
 
 include dev/dev.mk
+include tests/faults/faults.mk
 
 .PHONY: help
 help: ## What there is to make
@@ -56,7 +57,7 @@ test-slow: venv tools ## What takes minutes since Consul's own times can't be sh
 	$(PY) -m pytest tests/integration -q -m slow
 
 .PHONY: test
-test: check unit integration ## All of it
+test: check unit integration faults ## All of it
 
 .PHONY: demo
 demo: venv tools ## Three Pods into Consul, scaled, broken and gone, step by step; leaves everything running

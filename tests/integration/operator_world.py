@@ -5,6 +5,7 @@ ask Consul and the API server alone what has become true. Nothing here imports t
 import http.client
 import os
 import re
+import ssl
 import sys
 import time
 import urllib.error
@@ -22,6 +23,8 @@ from devcluster.consul import ConsulError
 from devcluster.kube import ApiError, KubectlError
 from devcluster.net import choose_port
 from devcluster.process import Home, Process, Program
+from killpoints import Site
+from killpoints import World as Truth
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 EXAMPLES = REPOSITORY / "manifests" / "examples"
@@ -68,21 +71,44 @@ def always(look: Callable[[], object], during: float) -> None:
         time.sleep(0.05)
 
 
-class Operator:
-    """The real process `consul-registrar run`, logged in as the cluster's administrator."""
+def truth(cluster: Cluster) -> Truth:
+    """Where the oracle asks: straight, past everything that a test puts in between."""
+    trust = ssl.create_default_context(cafile=str(cluster.control_plane.api.certificate))
+    shown = {"X-Consul-Token": cluster.consul.token} if cluster.consul.token else {}
+    return Truth(
+        consul=[Site(server.http_addr, shown) for server in cluster.consul.servers],
+        kubernetes=Site(cluster.api_url, {"Authorization": f"Bearer {cluster.token}"}, trust),
+        uid_key="k8s-pod-uid",
+    )
 
-    def __init__(self, cluster: Cluster, folder: Path, name: str = "test", arguments: tuple[str, ...] = ()) -> None:
+
+class Operator:
+    """The real process `consul-registrar run`, logged in as the cluster's administrator.
+
+    Another `kubeconfig` than the cluster's leads through a proxy; another `program` is a build of its own.
+    """
+
+    def __init__(
+        self,
+        cluster: Cluster,
+        folder: Path,
+        name: str = "test",
+        arguments: tuple[str, ...] = (),
+        *,
+        kubeconfig: Path | None = None,
+        program: tuple[str, ...] = (str(Path(sys.executable).with_name("consul-registrar")),),
+    ) -> None:
         self.name = name
         self._address = cluster.block.control_plane
         self._port = choose_port(self._address, 8080)
         command = (
-            str(Path(sys.executable).with_name("consul-registrar")),
+            *program,
             "run",
             f"--cluster-name={name}",
             f"--health-address={self._address}:{self._port}",
             *arguments,
         )
-        environment = {"KUBECONFIG": str(cluster.kubeconfig), "PYTHONPATH": str(REPOSITORY / "operator")}
+        environment = {"KUBECONFIG": str(kubeconfig or cluster.kubeconfig), "PYTHONPATH": str(REPOSITORY / "operator")}
         program = Program("operator", command, ready=self.is_ready, environment=environment)
         self.process = Process(program, Home(folder, tethered=True))
 

@@ -1,0 +1,105 @@
+"""G6: agents restart, forget, leave, and are replaced. What they forgot is told to them again, what they kept too long
+goes. What an agent takes out of the catalog by itself is no fault of the operator's, so those instances are excused.
+"""
+
+import json
+from collections.abc import Iterator
+
+import pytest
+from fault_world import Arena, Shop, shop
+from operator_world import eventually
+
+pytestmark = [pytest.mark.goal("G6"), pytest.mark.timeout(400)]
+NODE = "node-1"
+
+
+@pytest.fixture
+def web(arena: Arena) -> Iterator[Shop]:
+    """Four Pods, so that both nodes have some."""
+    with shop(arena, "agent") as made:
+        made.open("web", 4)
+        made.settled()
+        yield made
+
+
+def on_node(web: Shop) -> str:
+    return min(name for name, pod in web.world.pods("web").items() if pod["spec"]["nodeName"] == NODE)
+
+
+def test_a_pod_that_goes_while_its_agent_is_down_is_gone_when_the_agent_is_back(arena: Arena, web: Shop) -> None:
+    agent = arena.cluster.consul.agents[NODE]
+    agent.process.kill()
+    web.kill_pod(on_node(web), at_once=True)
+    eventually(lambda: len(web.world.pods("web")) == 4)
+    agent.process.start()
+    web.settled(within=120)
+
+
+def test_an_agent_that_restarts_with_its_data_loses_nothing(arena: Arena, web: Shop) -> None:
+    """Killed, so that it doesn't leave."""
+    agent = arena.cluster.consul.agents[NODE]
+    agent.process.kill()
+    agent.process.start()
+    web.churn("web", 5, seed=6)
+    web.settled(within=120)
+
+
+def test_an_agent_that_lost_its_data_is_told_everything_anew(arena: Arena, web: Shop) -> None:
+    arena.oracle.excuse(web.name("web"))
+    arena.cluster.consul.agents[NODE].restart(keep_data=False)
+    web.settled(within=150)
+
+
+def test_an_agent_that_leaves_and_comes_back_has_its_instances_again(arena: Arena, web: Shop) -> None:
+    arena.oracle.excuse(web.name("web"))
+    agent = arena.cluster.consul.agents[NODE]
+    agent.process.stop()
+    web.scale("web", 5)
+    agent.process.start()
+    web.settled(within=150)
+
+
+def test_an_agent_that_is_reloaded_keeps_what_it_has(arena: Arena, web: Shop) -> None:
+    arena.cluster.consul.agents[NODE].request("PUT", "/v1/agent/reload")
+    web.churn("web", 5, seed=7)
+    web.settled(within=120)
+
+
+@pytest.mark.exhaustive
+def test_an_agent_that_is_replaced_by_one_of_another_name_takes_its_instances_over(arena: Arena, web: Shop) -> None:
+    """The same address, another Consul node. The old one has left, as a drained machine does."""
+    arena.oracle.excuse(web.name("web"))
+    agent = arena.cluster.consul.agents[NODE]
+    file = arena.cluster.state / "consul" / f"{NODE}.json"
+    before = file.read_text()
+    agent.process.stop()
+    agent.lose_data()
+    file.write_text(json.dumps(json.loads(before) | {"node_name": "replaced"}))
+    agent.process.start(wait=False)
+    try:
+        web.settled(within=150)
+        assert "replaced" in {row["Node"] for row in web.world.catalog(web.name("web")).values()}
+    finally:
+        agent.process.stop()
+        agent.lose_data()
+        file.write_text(before)
+        agent.process.start()
+    web.settled(within=150)
+
+
+@pytest.mark.parametrize("kept", [True, pytest.param(False, marks=pytest.mark.exhaustive)])
+def test_all_agents_restart_at_once_in_the_midst_of_changes(arena: Arena, web: Shop, kept: bool) -> None:
+    if not kept:
+        arena.oracle.excuse(web.name("web"))
+    agents = arena.cluster.consul.agents.values()
+    for agent in agents:
+        agent.process.kill()
+        if not kept:
+            agent.lose_data()
+    web.churn("web", 5, seed=8)
+    for agent in agents:
+        agent.process.start(wait=False)
+    web.churn("web", 5, seed=9)
+    for agent in agents:
+        agent.process.wait_ready()
+    web.settled(within=200)

@@ -1,0 +1,63 @@
+"""G11: two replicas that both believe that they lead. They may do the same thing twice; nothing living ever leaves."""
+
+import time
+from collections.abc import Iterator
+
+import pytest
+from fault_world import MODES, Arena, Mode, shop
+from operator_world import Operator, eventually
+
+pytestmark = [pytest.mark.goal("G11")]
+
+
+@pytest.fixture
+def second(arena: Arena, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Operator]:
+    """Another replica, which asks straight, and stands by."""
+    one = Operator(arena.cluster, tmp_path_factory.mktemp("second"))
+    one.start()
+    yield one
+    one.kill()
+
+
+@pytest.fixture
+def rival(arena: Arena, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Operator]:
+    """Another replica of the same name that is elected by a Lease of its own: nothing keeps it from leading."""
+    one = Operator(arena.cluster, tmp_path_factory.mktemp("rival"), arguments=("--lease=default/rival",))
+    one.start()
+    eventually(lambda: 'leader_election_master_status{name="consul-registrar"} 1.0' in one.get("/metrics"))
+    yield one
+    one.kill()
+
+
+@pytest.mark.timeout(1500)
+@pytest.mark.parametrize("changes", [40, pytest.param(3000, marks=pytest.mark.exhaustive)])
+@pytest.mark.parametrize("mode", MODES)
+def test_two_that_lead_at_once_remove_nothing_that_lives(
+    arena: Arena, rival: Operator, mode: Mode, changes: int
+) -> None:
+    """3,000 changes take some ten minutes."""
+    with shop(arena, mode) as web:
+        web.open("web", 3)
+        web.settled()
+        web.churn("web", changes, seed=11)
+        web.settled(within=120)
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_a_leader_that_sleeps_past_its_term_and_wakes_does_no_harm(arena: Arena, second: Operator, mode: Mode) -> None:
+    with shop(arena, mode) as web:
+        web.open("web", 3)
+        web.settled()
+        web.churn("web", 5, seed=12, pause=0)
+        arena.operator.process.pause()
+        web.churn("web", 10, seed=13)
+        eventually(lambda: 'leader_election_master_status{name="consul-registrar"} 1.0' in second.get("/metrics"))
+        web.settled()
+        web.churn("web", 10, seed=14, pause=0)
+        arena.operator.process.resume()
+        web.churn("web", 10, seed=15)
+        web.settled()
+        time.sleep(2)
+        web.settled()
+        second.stop()
+        eventually(arena.leads)
