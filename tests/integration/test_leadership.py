@@ -3,10 +3,10 @@
 from collections.abc import Iterator
 
 import pytest
-from operator_world import Operator, World, deployment, eventually
-from oracle import watching
+from operator_world import Operator, World, deployment, eventually, truth
 
 from devcluster import Cluster
+from killpoints import watching
 
 
 @pytest.fixture
@@ -32,11 +32,12 @@ def test_a_standby_takes_over_from_a_killed_leader_without_touching_what_lives(
     eventually(lambda: leads(operator) and not leads(second))
     world.apply(deployment("web", 3), registration("web"))
     world.passing("web", 3)
-    with watching(cluster) as oracle:
+    with watching(truth(cluster)) as oracle:
         operator.kill()
         world.kubectl("scale", "deployment", "web", "--replicas=5")
         eventually(lambda: leads(second))
         world.passing("web", 5)
+        oracle.catch_up()
         assert oracle.left == []
     operator.start()
     assert not leads(operator)

@@ -11,11 +11,21 @@ from pathlib import Path
 from typing import Self
 
 import pytest
-from operator_world import CRDS, MERGE, Operator, World, deployment, eventually, registration, without_consul_variables
-from oracle import watching
+from operator_world import (
+    CRDS,
+    MERGE,
+    Operator,
+    World,
+    deployment,
+    eventually,
+    registration,
+    truth,
+    without_consul_variables,
+)
 
 from devcluster import Cluster, Options, running
 from devcluster.kube import ApiError
+from killpoints import watching
 
 CONNECTIONS = "/apis/consul-registrar.dev/v1alpha1/consulconnections"
 SECRETS = "/api/v1/namespaces/default/secrets"
@@ -162,9 +172,10 @@ def test_every_agent_is_given_the_new_token_and_nobody_sees_anything_of_it(
     agents: Rotated, operator: Operator, guarded: Cluster
 ) -> None:
     before, ended = agents.indexes("web"), agents.accessor
-    with watching(guarded) as oracle, Health(guarded, "web") as health:
+    with watching(truth(guarded)) as oracle, Health(guarded, "web") as health:
         agents.put(*agents.token())
         eventually(agents.is_at_rest)
+        oracle.catch_up()
         assert oracle.left == []
         assert health.ill == []
     assert agents.held("web") == {agents.secret: HELD}
@@ -209,13 +220,14 @@ def test_a_token_that_may_only_read_disturbs_nothing_and_a_better_one_ends_it(
     agents: Rotated, guarded: Cluster
 ) -> None:
     before = agents.secret
-    with watching(guarded) as oracle, Health(guarded, "web") as health:
+    with watching(truth(guarded)) as oracle, Health(guarded, "web") as health:
         agents.put(*agents.token(READING))
         eventually(lambda: agents.reason() == "TokenWriteDenied")
         assert agents.held("web") == {before: HELD}
         assert len(agents.world.passing("web", PODS)) == PODS
         agents.put(*agents.token())
         eventually(agents.is_at_rest, within=120)
+        oracle.catch_up()
         assert oracle.left == []
         assert health.ill == []
     assert agents.held("web") == {agents.secret: HELD}
