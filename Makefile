@@ -59,6 +59,14 @@ test-slow: venv tools ## What takes minutes since Consul's own times can't be sh
 .PHONY: test
 test: check unit integration faults ## All of it
 
+# PODS=1000 for a short run, ONLY=catalog-cold,agent for a part, STRICT=1 to fail where a budget is over.
+BENCH := $(if $(PODS),--pods=$(PODS)) $(if $(ONLY),--only=$(ONLY)) $(if $(BEFORE),--before=$(BEFORE)) \
+  $(if $(STRICT),--strict)
+
+.PHONY: bench
+bench: venv tools ## Measure every budget of the design; writes build/bench.json (PODS=, ONLY=, BEFORE=, STRICT=1)
+	PYTHONPATH=$(PYTHONPATH):$(CURDIR)/tests $(PY) -m bench $(BENCH)
+
 .PHONY: demo
 demo: venv tools ## Three Pods into Consul, scaled, broken and gone, step by step; leaves everything running
 	@$(PY) -m demo up
