@@ -279,12 +279,11 @@ class Operator:
         )
 
     async def _work(self, key: Key) -> None:
-        controller = "registration" if key.subject is None else "instance"
-        metrics.reconciles.labels(controller).inc()
-        with metrics.reconcile_seconds.labels(controller).time():
-            if key.subject is None:
+        if key.subject is None:
+            with metrics.registration_reconciled():
                 await self._lifecycle.reconcile(key.registration)
-            else:
+        else:
+            with metrics.instance_reconciled():
                 await self._reconciler.reconcile(key.registration, key.subject)
 
     # how it is

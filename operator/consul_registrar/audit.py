@@ -3,16 +3,18 @@
 Decides the fields of the line; where it goes is the logger's matter (`consul_registrar.audit`, always JSON).
 """
 
-import json
 import logging
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
+
+import msgspec
 
 from consul_registrar import model
 from consul_registrar.consul.errors import ConsulError, OutcomeUnknown
 from consul_registrar.model import Change, Deregister, DropCheck, Feed, Instance, Register
 
 logger = logging.getLogger("consul_registrar.audit")
+_encode = msgspec.json.Encoder().encode
 
 
 class Audit:
@@ -55,7 +57,7 @@ class Audit:
             "connection": self._connection,
         }
         failed = {"error": error.reason.code} if error is not None else {}
-        logger.info(json.dumps(head | dict(line) | failed))
+        logger.info(_encode(head | dict(line) | failed).decode())
 
 
 def _registration(instance: Instance) -> str:

@@ -6,7 +6,7 @@ Consul holds. Which instance they belong to is decided in `desired.py`.
 
 import hashlib
 import json
-from dataclasses import asdict, replace
+from dataclasses import asdict
 
 from consul_registrar.api.base import milliseconds
 from consul_registrar.api.registration import Check as CheckSpec
@@ -123,9 +123,19 @@ def checks_hash(checks: tuple[Check, ...]) -> str:
 
     The letter r says that some check lets the agent reap the instance: known that way also after a restart.
     """
-    definitions = [asdict(replace(c, status=None) if isinstance(c.probe, Readiness) else c) for c in checks]
-    digest = hashlib.sha256(json.dumps(definitions, sort_keys=True).encode()).hexdigest()[:16]
+    digest = hashlib.sha256(json.dumps([_hashed(c) for c in checks], sort_keys=True).encode()).hexdigest()[:16]
     return f"{_HASH_VERSION}{'r' if any(map(_reaps, checks)) else ''}-{digest}"
+
+
+def _hashed(check: Check) -> dict[str, object]:
+    """All of a check but what the operator says of it; field by field, since this is asked for every instance."""
+    return {
+        "id": check.id,
+        "name": check.name,
+        "probe": {} if isinstance(check.probe, Readiness) else check.probe and asdict(check.probe),
+        "status": None if isinstance(check.probe, Readiness) else check.status,
+        "notes": check.notes,
+    }
 
 
 def _reaps(check: Check) -> bool:

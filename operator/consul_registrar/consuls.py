@@ -152,8 +152,13 @@ class Consuls:
 
     def down(self, name: str) -> Reason | None:
         """Why a connection can't be written to at all, None where it can."""
-        status = self.status(name)
-        return None if status.ready else status.reason
+        registry = self.registry(name)
+        return None if registry is not None and registry.ready else self.status(name).reason
+
+    def is_connecting(self, name: str) -> bool:
+        """Whether nothing is known of it yet, shortly after the start."""
+        reason = self.down(name)
+        return reason is not None and reason.code == CONNECTING
 
     def policy(self, name: str) -> str:
         """What may be written: Sync, UpsertOnly or Observe."""

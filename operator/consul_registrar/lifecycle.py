@@ -77,13 +77,20 @@ class Lifecycle:
         self._reports.touch(key)
 
     def _expand(self, key: RegistrationKey, registration: Registration | None) -> None:
-        """Each subject that it has, wants or had."""
+        """Each subject that it has, wants or had. What doesn't stand yet, or stands and isn't wanted, goes first."""
         wanted = self._cache.selected(key) | _endpoints(registration)
+        connections = registration.connections if registration else ()
         for subject in wanted:
-            for name in registration.connections if registration else ():
+            for name in connections:
                 self._reports.expect(key, name, subject)
-        for subject in wanted | self._consuls.subjects(key) | self._reports.subjects(key):
+        standing = self._consuls.subjects(key)
+        routine = (wanted & standing) | self._reports.subjects(key)
+        if connections and all(self._consuls.is_connecting(name) for name in connections):
+            wanted = routine = set()  # nothing could be done; all are looked at once that is over
+        for subject in wanted ^ standing:
             self._queue.add(Key(key, subject))
+        for subject in routine:
+            self._queue.add_routine(Key(key, subject))
 
     def _forget(self, key: RegistrationKey) -> None:
         """Once nothing of it is left; until then its subjects are still being removed."""

@@ -1,7 +1,9 @@
 """A work queue with client-go's semantics: coalescing, one worker a key, backoff per key.
 
 Decides when a key is worked on, never what that means. A key that is added while it is being worked on is worked on
-once more afterwards (dirty and processing sets, client-go util/workqueue). Time comes from the event loop.
+once more afterwards (dirty and processing sets, client-go util/workqueue). News go before routine: what is only looked
+at again, since a process has started or a Consul has come back, waits until nothing else does (as controller-runtime's
+priority queue has it). Time comes from the event loop.
 """
 
 import asyncio
@@ -25,6 +27,7 @@ class Queue(Generic[K]):
 
     def __init__(self, jitter: Callable[[], float] = random.random) -> None:
         self._ready: OrderedDict[K, None] = OrderedDict()
+        self._routine: OrderedDict[K, None] = OrderedDict()
         self._processing: set[K] = set()
         self._again: set[K] = set()
         self._failures: dict[K, int] = {}
@@ -37,16 +40,16 @@ class Queue(Generic[K]):
         self._retries = 0
 
     def __len__(self) -> int:
-        return len(self._ready)
+        return len(self._ready) + len(self._routine)
 
     @property
     def idle(self) -> bool:
         """Whether nothing is ready or being worked on; what waits for later doesn't count."""
-        return not self._ready and not self._processing
+        return not len(self) and not self._processing
 
     def numbers(self) -> tuple[int, int, int]:
         """How many keys are ready, and how many were ever added and retried."""
-        return len(self._ready), self._adds, self._retries
+        return len(self), self._adds, self._retries
 
     def add(self, key: K) -> None:
         """Work on the key as soon as possible."""
@@ -54,7 +57,17 @@ class Queue(Generic[K]):
         if key in self._processing:
             self._again.add(key)
         else:
+            self._routine.pop(key, None)
             self._ready[key] = None
+            self._wake.set()
+
+    def add_routine(self, key: K) -> None:
+        """Work on the key once there are no news to work on: nothing is known to have changed for it."""
+        self._adds += 1
+        if key in self._processing:
+            self._again.add(key)
+        elif key not in self._ready:
+            self._routine[key] = None
             self._wake.set()
 
     def add_after(self, key: K, delay: float) -> None:
@@ -102,8 +115,8 @@ class Queue(Generic[K]):
     async def _next(self) -> K:
         while True:
             pause = self._promote()
-            if self._ready:
-                key, _ = self._ready.popitem(last=False)
+            if self._ready or self._routine:
+                key, _ = (self._ready or self._routine).popitem(last=False)
                 self._processing.add(key)
                 return key
             self._wake.clear()

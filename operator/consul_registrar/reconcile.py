@@ -90,7 +90,10 @@ class Reconciler:
         """Make each Consul that the registration is in, or was in, true for this subject. Never raises."""
         with about(registration):
             names = sorted(self._consuls.concerned(registration, subject) | self._reports.consuls(registration))
-            results = await asyncio.gather(*(self._in_consul(registration, subject, name) for name in names))
+            if len(names) == 1:  # as a rule; a task of its own would cost as much as all of it
+                results = [await self._in_consul(registration, subject, names[0])]
+            else:
+                results = await asyncio.gather(*(self._in_consul(registration, subject, name) for name in names))
         self._schedule(Key(registration, subject), results)
 
     async def _in_consul(self, key: RegistrationKey, subject: str, name: str) -> Result:

@@ -7,6 +7,7 @@ Nothing is said before every subject's outcome is known: a fresh start must not 
 import asyncio
 import logging
 from collections.abc import Callable, Mapping
+from collections.abc import Set as AbstractSet
 from typing import Any, Protocol
 
 from consul_registrar.acceptance import Acceptance, advice
@@ -124,9 +125,9 @@ class Reports:
         """The last outcome of a subject."""
         return self._tallies[key].outcome(connection, subject) if key in self._tallies else None
 
-    def consuls(self, key: RegistrationKey) -> set[str]:
+    def consuls(self, key: RegistrationKey) -> AbstractSet[str]:
         """The Consuls for which there are outcomes."""
-        return self._tallies[key].connections() if key in self._tallies else set()
+        return self._tallies[key].connections() if key in self._tallies else frozenset()
 
     def tallies(self) -> Mapping[RegistrationKey, Tally]:
         """All tallies, for metrics."""
@@ -181,7 +182,7 @@ class Reports:
         return False
 
     def _awaited(self, key: RegistrationKey) -> int:
-        return len(self._tallies[key].unknown) if key in self._tallies else 0
+        return self._tallies[key].awaited if key in self._tallies else 0
 
     def _is_connecting(self, key: RegistrationKey) -> bool:
         registration = self._cache.registrations.get(key)
@@ -207,7 +208,7 @@ class Reports:
             policies={name: self._consuls.policy(name) for name in registration.connections},
             reaped=self._reaped.recorded(key, self._text),
             blocked=self._blocked.get(key),
-            awaited=len(tally.unknown),
+            awaited=tally.awaited,
         )
 
     async def _announce(self, registration: Registration, condition: Mapping[str, Any]) -> None:

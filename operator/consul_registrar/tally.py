@@ -5,6 +5,8 @@ however many there are.
 """
 
 from collections import Counter
+from collections.abc import Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from heapq import nsmallest
 
@@ -68,86 +70,117 @@ class Summary:
 
 
 @dataclass(slots=True)
-class Tally:
-    """The outcomes of one registration. `unknown`: subjects whose outcome is still awaited."""
+class _InConsul:
+    """The outcomes in one Consul by subject, the subjects whose outcome is still awaited, and counts of them."""
 
-    unknown: set[tuple[str, str]] = field(default_factory=set)
-    _outcomes: dict[tuple[str, str], Outcome] = field(default_factory=dict)
-    _counts: dict[str, Counter[str]] = field(default_factory=dict)
+    outcomes: dict[str, Outcome] = field(default_factory=dict)
+    awaited: set[str] = field(default_factory=set)
+    counts: Counter[str] = field(default_factory=Counter)
+
+    def __bool__(self) -> bool:
+        return bool(self.outcomes or self.awaited)
+
+    def count(self, outcome: Outcome, by: int) -> None:
+        self.counts["desired"] += by * outcome.desired
+        self.counts["registered"] += by * outcome.registered
+        self.counts["withheld"] += by * outcome.withheld
+        if outcome.registered and outcome.health is not None:
+            self.counts[outcome.health.value] += by
+
+
+@dataclass(slots=True)
+class Tally:
+    """The outcomes of one registration."""
+
+    _consuls: dict[str, _InConsul] = field(default_factory=dict)
     _reasons: Counter[str] = field(default_factory=Counter)
     _problems: Counter[str] = field(default_factory=Counter)
     _findings: dict[tuple[str, str], Outcome] = field(default_factory=dict)
 
+    @property
+    def awaited(self) -> int:
+        """How many outcomes are still awaited."""
+        return sum(len(each.awaited) for each in self._consuls.values())
+
     def expect(self, connection: str, subject: str) -> None:
         """An outcome will come: until then the counts are not the whole truth."""
-        if (connection, subject) not in self._outcomes:
-            self.unknown.add((connection, subject))
+        there = self._consuls.setdefault(connection, _InConsul())
+        if subject not in there.outcomes:
+            there.awaited.add(subject)
 
     def renew(self) -> None:
         """All outcomes are of the past: await each anew."""
-        self.unknown |= self._outcomes.keys()
+        for there in self._consuls.values():
+            there.awaited |= there.outcomes.keys()
 
     def stands(self, connection: str, subject: str) -> bool:
         """The last outcome still holds, as far as anybody knows. Whether it was awaited."""
-        key = (connection, subject)
-        awaited = key in self.unknown and key in self._outcomes
-        if awaited:
-            self.unknown.discard(key)
+        there = self._consuls.get(connection)
+        awaited = there is not None and subject in there.awaited and subject in there.outcomes
+        if there is not None and awaited:
+            there.awaited.discard(subject)
         return awaited
 
     def outcome(self, connection: str, subject: str) -> Outcome | None:
         """The last outcome of a subject."""
-        return self._outcomes.get((connection, subject))
+        there = self._consuls.get(connection)
+        return there.outcomes.get(subject) if there else None
 
     def put(self, connection: str, subject: str, outcome: Outcome | None) -> bool:
         """Set an outcome, None: there is nothing (any more). Whether that changes anything."""
-        key = (connection, subject)
-        awaited = key in self.unknown
-        self.unknown.discard(key)
-        before = self._outcomes.pop(key, None)
-        if before is not None:
-            self._add(key, before, -1)
-        if outcome is not None:
-            self._outcomes[key] = outcome
-            self._add(key, outcome, +1)
+        there = self._consuls.setdefault(connection, _InConsul())
+        awaited = subject in there.awaited
+        there.awaited.discard(subject)
+        before = there.outcomes.get(subject)
+        if before != outcome:
+            self._exchange(there, (connection, subject), before, outcome)
+        if not there:
+            del self._consuls[connection]
         return awaited or before != outcome
 
     def subjects(self) -> set[str]:
         """The subjects for which there is an outcome, or will be."""
-        return {subject for _, subject in self._outcomes.keys() | self.unknown}
+        return {subject for there in self._consuls.values() for subject in there.outcomes.keys() | there.awaited}
 
-    def connections(self) -> set[str]:
+    def connections(self) -> AbstractSet[str]:
         """The Consuls for which there are outcomes, or will be."""
-        return {*self._counts, *(connection for connection, _ in self.unknown)}
+        return self._consuls.keys()
 
     def summary(self) -> Summary:
         """The counts as they are now."""
         worst = nsmallest(_WORST, self._findings.items(), key=lambda f: (not f[1].problem, f[1].name, f[0]))
+        known = {name: there for name, there in sorted(self._consuls.items()) if there.outcomes}
         return Summary(
-            consuls={name: _frozen(counts) for name, counts in sorted(self._counts.items())},
-            subjects=len({subject for _, subject in self._outcomes}),
+            consuls={name: _frozen(there.counts) for name, there in known.items()},
+            subjects=_distinct([there.outcomes.keys() for there in known.values()]),
             reasons=dict(sorted((+self._reasons).items())),
             problems=dict(sorted((+self._problems).items())),
             worst=tuple(Finding(o.name, o.reason) for _, o in worst if o.reason is not None),
         )
 
-    def _add(self, key: tuple[str, str], outcome: Outcome, by: int) -> None:
-        counts = self._counts.setdefault(key[0], Counter())
-        counts["subjects"] += by
-        counts["desired"] += by * outcome.desired
-        counts["registered"] += by * outcome.registered
-        counts["withheld"] += by * outcome.withheld
-        if outcome.registered and outcome.health is not None:
-            counts[outcome.health.value] += by
+    def _exchange(
+        self, there: _InConsul, key: tuple[str, str], before: Outcome | None, outcome: Outcome | None
+    ) -> None:
+        there.outcomes.pop(key[1], None)
+        self._findings.pop(key, None)
+        if before is not None:
+            there.count(before, -1)
+            self._explain(before, -1)
+        if outcome is not None:
+            there.outcomes[key[1]] = outcome
+            there.count(outcome, +1)
+            self._explain(outcome, +1)
+        if outcome is not None and outcome.reason is not None:
+            self._findings[key] = outcome
+
+    def _explain(self, outcome: Outcome, by: int) -> None:
         if outcome.reason is not None:
             self._reasons[outcome.reason.code] += by
             self._problems[outcome.reason.code] += by * outcome.problem
-        if by > 0 and outcome.reason is not None:
-            self._findings[key] = outcome
-        else:
-            self._findings.pop(key, None)
-        if not counts["subjects"]:
-            del self._counts[key[0]]
+
+
+def _distinct(subjects: Sequence[AbstractSet[str]]) -> int:
+    return len(subjects[0]) if len(subjects) == 1 else len(frozenset().union(*subjects))
 
 
 def _frozen(counts: Counter[str]) -> Counts:

@@ -9,6 +9,7 @@ import logging
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import chain
 
 from consul_registrar.audit import Audit
 from consul_registrar.consul.errors import ConsulError, NotSent, OutcomeUnknown
@@ -35,13 +36,13 @@ class Lane:
         self._registry = registry
         self._node = node
         self._audit = audit
-        self._waiting: deque[_Waiting] = deque()
+        self._waiting: dict[str, deque[_Waiting]] = {}
         self._sender: asyncio.Task[None] | None = None
 
     async def write(self, change: Change) -> None:
         """Write one change; returns when Consul has acknowledged it. Raises the ConsulError that it met."""
         done: asyncio.Future[ConsulError | None] = asyncio.get_running_loop().create_future()
-        self._waiting.append(_Waiting(change, done))
+        self._waiting.setdefault(change.node, deque()).append(_Waiting(change, done))
         if self._sender is None:
             self._sender = asyncio.create_task(self._send())
         error = await done
@@ -57,10 +58,24 @@ class Lane:
     async def _send(self) -> None:
         try:
             while self._waiting:
-                await self._commit([self._waiting.popleft() for _ in range(min(BATCH, len(self._waiting)))])
+                await self._commit(self._next_batch())
         finally:
             self._sender = None
             self._abandon()
+
+    def _next_batch(self) -> list[_Waiting]:
+        """Who waits longest, and all that goes to the same node; so on until it is full. Each node in its turn.
+
+        Whoever watches a node is woken by each batch that touches it: so a batch touches few.
+        """
+        batch: list[_Waiting] = []
+        while self._waiting and len(batch) < BATCH:
+            node = next(iter(self._waiting))
+            waiting = self._waiting.pop(node)
+            batch += [waiting.popleft() for _ in range(min(BATCH - len(batch), len(waiting)))]
+            if waiting:
+                self._waiting[node] = waiting
+        return batch
 
     async def _commit(self, batch: list[_Waiting]) -> None:
         """One outcome each, whatever happens: somebody waits for every change."""
@@ -82,7 +97,7 @@ class Lane:
 
     def _abandon(self) -> None:
         """On the way out: nobody shall wait for what will not be sent."""
-        for waiting in self._waiting:
+        for waiting in chain.from_iterable(self._waiting.values()):
             if not waiting.done.done():
                 waiting.done.set_result(NotSent(_STOPPING))
         self._waiting.clear()

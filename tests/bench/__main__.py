@@ -54,13 +54,17 @@ def main(pods: int, agent_pods: int, only: str, before: str, keep: bool, strict:
 
 async def _measure(report: Report, folder: Path, only: str, before: str) -> None:
     for kind, agents in ((Catalog, 0), (Agents, AGENTS)):
-        steps = [step for step in kind.steps if _wanted(f"{kind.mode}-{step}", only)]
+        steps = [step for step in kind.steps if _wanted(_named(kind.mode, step), only)]
         if not steps:
             continue
         async with staged(kind.mode, folder / kind.mode, agents) as stage:
             measures = kind(stage, report, report.sizes, before)
             for step in steps:
-                await _step(f"{kind.mode}-{step}", getattr(measures, step), report)
+                await _step(_named(kind.mode, step), getattr(measures, step), report)
+
+
+def _named(mode: str, step: str) -> str:
+    return f"{mode}-{step}".replace("_", "-")
 
 
 def _wanted(name: str, only: str) -> bool:

@@ -4,7 +4,6 @@ import json
 import ssl
 from collections.abc import AsyncIterator, Sequence
 from typing import Any
-from urllib.parse import quote
 
 import aiohttp
 
@@ -34,15 +33,13 @@ class Api:
                 raise Refused(f"{method} {path}: {answer.status} {(await answer.text())[:300]}")
             return await answer.json()
 
-    async def watch(self, path: str, selector: str) -> AsyncIterator[bytes]:
-        """The lines of a watch from now on; the first is empty, once the API server has begun to answer."""
-        listed = await self.ask("GET", f"{path}?limit=1&labelSelector={quote(selector)}")
-        params = {"watch": "1", "resourceVersion": listed["metadata"]["resourceVersion"], "labelSelector": selector}
+    async def watch(self, path: str, selector: str, version: str) -> AsyncIterator[bytes]:
+        """The lines of one watch from a version; "": what there is comes first, as if it were just added."""
+        params = {"watch": "1", "labelSelector": selector, "resourceVersion": version}
         timeout = aiohttp.ClientTimeout(total=None)
         async with self._session.get(
             self._url + path, params=params, headers=self._headers, ssl=self._tls, timeout=timeout
         ) as answer:
-            yield b""
             async for line in answer.content:
                 yield line
 

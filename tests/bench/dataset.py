@@ -8,17 +8,16 @@ import asyncio
 import base64
 import json
 import uuid
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from ipaddress import IPv4Address
-from itertools import islice
 from typing import Any
 
 import aiohttp
 
 GROUP = "consul-registrar.dev"
 CREATED = "2026-01-01T00:00:00Z"
-TXN_OPS = 128
+IN_FLIGHT = 8
 _NETWORK = IPv4Address("10.64.0.0")
 
 
@@ -185,7 +184,7 @@ def registration(namespace: str, app: str, connection: str) -> dict[str, Any]:
 
 
 class Etcd:
-    """Writes objects where the API server keeps them."""
+    """Writes objects where the API server keeps them; each in a revision of its own, as the API server would."""
 
     def __init__(self, url: str, session: aiohttp.ClientSession) -> None:
         self._url = url
@@ -193,25 +192,21 @@ class Etcd:
 
     async def put(self, objects: Iterable[tuple[str, dict[str, Any]]]) -> None:
         """Write objects, by their keys."""
-        gate = asyncio.Semaphore(4)
-        puts = ({"requestPut": {"key": _b64(k), "value": _b64(json.dumps(o))}} for k, o in objects)
-        await asyncio.gather(*(self._transact(ops, gate) for ops in _chunks(puts, TXN_OPS)))
+        await self._all("put", ({"key": _b64(key), "value": _b64(json.dumps(body))} for key, body in objects))
 
     async def remove(self, keys: Iterable[str]) -> None:
-        gate = asyncio.Semaphore(4)
-        removals = ({"requestDeleteRange": {"key": _b64(key)}} for key in keys)
-        await asyncio.gather(*(self._transact(ops, gate) for ops in _chunks(removals, TXN_OPS)))
+        await self._all("deleterange", ({"key": _b64(key)} for key in keys))
 
-    async def _transact(self, ops: Sequence[dict[str, Any]], gate: asyncio.Semaphore) -> None:
-        async with gate, self._session.post(f"{self._url}/v3/kv/txn", json={"success": ops}) as answer:
-            answer.raise_for_status()
+    async def _all(self, what: str, requests: Iterable[dict[str, str]]) -> None:
+        rest = iter(requests)
+
+        async def lane() -> None:
+            for body in rest:
+                async with self._session.post(f"{self._url}/v3/kv/{what}", json=body) as answer:
+                    answer.raise_for_status()
+
+        await asyncio.gather(*(lane() for _ in range(IN_FLIGHT)))
 
 
 def _b64(text: str) -> str:
     return base64.b64encode(text.encode()).decode()
-
-
-def _chunks(items: Iterable[Any], size: int) -> Iterator[list[Any]]:
-    rest = iter(items)
-    while chunk := list(islice(rest, size)):
-        yield chunk

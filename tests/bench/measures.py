@@ -58,7 +58,7 @@ class Churn:
             await self._change(seconds)
             await self._seen_through(times)
             latencies = self._judge(times)
-            await self._leave()
+        await self.leave()
         return latencies
 
     async def unwatched(self, seconds: float) -> int:
@@ -69,7 +69,9 @@ class Churn:
 
     async def leave(self) -> None:
         """All that came goes."""
-        await self._leave()
+        await self._stage.forget({*self._came, *self._went})
+        self._came, self._went = [], []
+        await self._stage.registered()
 
     async def _provide(self, seconds: float) -> None:
         count = int(seconds / self._pause) + 2
@@ -109,11 +111,6 @@ class Churn:
         arrivals = times.arrivals([place.name for place in self._came])
         departures = times.departures([place.name for place in self._went])
         return Latencies(arrivals, departures, len(self._came) + len(self._went) - len(arrivals) - len(departures))
-
-    async def _leave(self) -> None:
-        await self._stage.forget({*self._came, *self._went})
-        self._came, self._went = [], []
-        await self._stage.registered()
 
 
 # --- restarts -------------------------------------------------------------------------------------------------------

@@ -14,6 +14,12 @@ CLUSTER_NAME = "bench"
 _TICK = os.sysconf("SC_CLK_TCK")
 
 
+def cpu_of(process: Process) -> float:
+    """Seconds of CPU that a process has used."""
+    fields = Path(f"/proc/{process.pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / _TICK
+
+
 class Operator:
     """`consul-registrar run`. `source`: the checkout that it is run from."""
 
@@ -40,8 +46,7 @@ class Operator:
 
     def cpu(self) -> float:
         """Seconds of CPU that it has used."""
-        fields = self._proc("stat").rpartition(")")[2].split()
-        return (int(fields[11]) + int(fields[12])) / _TICK
+        return cpu_of(self.process)
 
     def memory(self) -> float:
         """MiB that it holds now."""
@@ -52,8 +57,5 @@ class Operator:
         return self._status("VmHWM")
 
     def _status(self, name: str) -> float:
-        line = next(line for line in self._proc("status").splitlines() if line.startswith(name))
-        return int(line.split()[1]) / 1024
-
-    def _proc(self, file: str) -> str:
-        return Path(f"/proc/{self.process.pid}/{file}").read_text()
+        lines = Path(f"/proc/{self.process.pid}/status").read_text().splitlines()
+        return int(next(line for line in lines if line.startswith(name)).split()[1]) / 1024

@@ -19,7 +19,7 @@ import click
 from bench import dataset
 from bench.clients import MERGE, Api, Consul
 from bench.dataset import Etcd, Place
-from bench.process import CLUSTER_NAME, REPOSITORY, Operator
+from bench.process import CLUSTER_NAME, REPOSITORY, Operator, cpu_of
 from devcluster import Cluster, Options
 from devcluster.build import ensure_tools
 from devcluster.tools import CONSUL, ETCD, HYPERKUBE
@@ -32,7 +32,7 @@ BUSY = tuple(f"busy-{number:02d}" for number in range(10))
 """The registrations whose Pods come and go: they are few in each, so that watching them costs Consul little."""
 LASTING = 5
 """Pods of each of those that stay."""
-PATIENCE = 300.0
+PATIENCE = 90.0
 CATALOG = "catalog"
 AGENT = "agent"
 
@@ -186,6 +186,18 @@ class Stage:
 
         await until(ready, f"the connection over {url}", every=0.1)
         await asyncio.sleep(3.0)
+
+    def cpu(self) -> dict[str, float]:
+        """Seconds of CPU that everybody has used."""
+        plane = self.cluster.control_plane
+        processes = {
+            "Consul": self.cluster.consul.servers[0].process,
+            "API server": plane.apiserver,
+            "etcd": plane.etcd,
+        }
+        if self.operator is not None:
+            processes["operator"] = self.operator.process
+        return {name: cpu_of(process) for name, process in processes.items()}
 
     # Consul
 

@@ -6,17 +6,18 @@ the answer to a blocking query that shows Consul's committed write.
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
 import msgspec
 
-from bench.clients import Api, Consul
+from bench.clients import Api, Consul, Refused
 
 
 class _Meta(msgspec.Struct):
     name: str = ""
+    resourceVersion: str = ""  # noqa: N815
     deletionTimestamp: str | None = None  # noqa: N815 - the wire's name
 
 
@@ -48,11 +49,15 @@ class Times:
 
     def arrivals(self, names: Sequence[str]) -> list[float]:
         """Seconds from running to visible, of those that are."""
-        return [self.visible[name] - self.running[name] for name in names if name in self.visible]
+        return _between(self.running, self.visible, names)
 
     def departures(self, names: Sequence[str]) -> list[float]:
         """Seconds from terminating to gone, of those that are."""
-        return [self.gone[name] - self.terminating[name] for name in names if name in self.gone]
+        return _between(self.terminating, self.gone, names)
+
+
+def _between(first: Mapping[str, float], then: Mapping[str, float], names: Sequence[str]) -> list[float]:
+    return [then[name] - first[name] for name in names if name in first and name in then]
 
 
 @asynccontextmanager
@@ -76,16 +81,20 @@ async def watching(api: Api, consul: Consul, namespace: str, apps: Sequence[str]
 
 
 async def _pods(api: Api, namespace: str, apps: Sequence[str], times: Times, began: asyncio.Event) -> None:
-    async for line in api.watch(f"/api/v1/namespaces/{namespace}/pods", f"app in ({','.join(apps)})"):
-        now = time.monotonic()
-        began.set()
-        if not line:
-            continue
-        pod = _event.decode(line).object
-        if pod.metadata.deletionTimestamp:
-            times.terminating.setdefault(pod.metadata.name, now)
-        elif pod.status.phase == "Running":
-            times.running.setdefault(pod.metadata.name, now)
+    """Watch on where a watch has ended: the API server ends those that are slow to read."""
+    path, selector, version = f"/api/v1/namespaces/{namespace}/pods", f"app in ({','.join(apps)})", ""
+    while True:
+        async for line in api.watch(path, selector, version):
+            now = time.monotonic()
+            began.set()
+            if line.startswith(b'{"type":"ERROR"'):
+                raise Refused(f"the watch of Pods ended: {line.decode()[:300]}")
+            pod = _event.decode(line).object
+            version = pod.metadata.resourceVersion
+            if pod.metadata.deletionTimestamp:
+                times.terminating.setdefault(pod.metadata.name, now)
+            elif pod.status.phase == "Running":
+                times.running.setdefault(pod.metadata.name, now)
 
 
 async def _service(consul: Consul, name: str, times: Times, began: asyncio.Event) -> None:

@@ -346,6 +346,10 @@ class AgentRegistry:
 
     # --- how it looks ---
 
+    @property
+    def ready(self) -> bool:
+        return any(session.ready for session in self._sessions.values())
+
     def standing(self) -> int:
         return len(self._actual)
 

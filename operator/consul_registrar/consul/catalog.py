@@ -201,7 +201,7 @@ class CatalogRegistry:
         self._on_agent("")
         if self._ready:
             log.info("connection %s: %s", self.name, self.status().reason.message)
-            self._on_change(frozenset().union(*(watch.book.keys() for watch in self._watches.values())))
+            self._on_change({Key(registration) for registration in self._actual.registrations()})
 
     async def _inform(self) -> None:
         """What is shown, and decides nothing. A token that may not ask an agent who it is leaves the version out."""
@@ -271,6 +271,10 @@ class CatalogRegistry:
         return await introduction(last, reads)
 
     # --- how it looks ---
+
+    @property
+    def ready(self) -> bool:
+        return self._ready
 
     @property
     def esm_missing(self) -> bool:

@@ -52,6 +52,11 @@ class Registry(Protocol):
 
     name: str
 
+    @property
+    def ready(self) -> bool:
+        """Whether it can be written to, in part at least; cheap to ask, unlike `status`, which says the same."""
+        ...
+
     def status(self) -> RegistryStatus:
         """What the connection's conditions are made of."""
         ...

@@ -55,8 +55,13 @@ def choose(nodes: Sequence[str], identity: str, standing: Sequence[Instance]) ->
     keeps. So with another number of nodes only those move whose node went.
     """
     stands = next((instance.node for instance in standing if instance.node in nodes), None)
-    return stands or max(nodes, key=lambda node: _weight(identity, node))
+    if stands is not None:
+        return stands
+    seed = hashlib.blake2b(f"{len(identity)}:{identity}".encode(), digest_size=64)
+    return max(nodes, key=lambda node: _weight(seed, node))
 
 
-def _weight(identity: str, node: str) -> bytes:
-    return hashlib.blake2b(f"{len(identity)}:{identity}{node}".encode(), digest_size=8).digest()
+def _weight(seed: "hashlib.blake2b", node: str) -> bytes:
+    weight = seed.copy()
+    weight.update(node.encode())
+    return weight.digest()

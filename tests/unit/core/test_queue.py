@@ -173,3 +173,42 @@ async def test_an_event_does_not_wait_for_the_backoff() -> None:
         queue.add("a")
         await settle()
         assert work.begun == [("a", 0.0)]
+
+
+@instantly
+async def test_news_go_before_routine() -> None:
+    queue, done = Queue[str](), []
+
+    async def work(key: str) -> None:
+        done.append(key)
+
+    for key in ("a", "b", "c"):
+        queue.add_routine(key)
+    queue.add("new")
+    queue.add("b")
+    queue.add_routine("new")
+    assert len(queue) == 4
+    running = asyncio.create_task(queue.run(work, 1))
+    await settle()
+    running.cancel()
+    assert done == ["new", "b", "a", "c"]
+
+
+@instantly
+async def test_routine_that_comes_while_a_key_is_worked_on_is_not_lost() -> None:
+    queue, begun = Queue[str](), []
+    gate = asyncio.Event()
+
+    async def work(key: str) -> None:
+        begun.append(key)
+        await gate.wait()
+
+    queue.add("a")
+    running = asyncio.create_task(queue.run(work, 1))
+    await settle()
+    queue.add_routine("a")
+    gate.set()
+    await settle()
+    running.cancel()
+    assert begun == ["a", "a"]
+    assert queue.idle

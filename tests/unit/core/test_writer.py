@@ -4,6 +4,7 @@ import asyncio
 import json
 import logging
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -197,3 +198,17 @@ async def _write_once() -> None:
     world = World()
     world.consul.open.set()
     await world.lane.write(Deregister(instance(), Cause.GONE))
+
+
+@instantly
+async def test_a_batch_touches_few_nodes_and_nobody_waits_for_ever() -> None:
+    world = World()
+    tasks = await world.begin(*changes(1))
+    crowd = [
+        replace(change, instance=replace(change.instance, node=f"n{i % 4}")) for i, change in enumerate(changes(80))
+    ]
+    tasks += await world.begin(*crowd)
+    world.consul.open.set()
+    await results(tasks)
+    nodes = [[change.node for change in batch] for batch in world.consul.batches]
+    assert nodes[1:] == [["n0"] * 20 + ["n1"] * 20 + ["n2"] * 20 + ["n3"] * 4, ["n3"] * 16]
