@@ -69,6 +69,10 @@ class ClaimedRegistry:
 
     # --- what the claim decides ---
 
+    @property
+    def ready(self) -> bool:
+        return self._claim.reason is None and self._inner.ready
+
     def status(self) -> RegistryStatus:
         """What is wrong with Consul itself is said first: then nobody could be asked for the claim."""
         status, reason = self._inner.status(), self._claim.reason
