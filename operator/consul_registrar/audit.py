@@ -11,7 +11,7 @@ import msgspec
 
 from consul_registrar import model
 from consul_registrar.consul.errors import ConsulError, OutcomeUnknown
-from consul_registrar.model import Change, Deregister, DropCheck, Feed, Instance, Register
+from consul_registrar.model import Change, Deregister, DropCheck, Evidence, Feed, Instance, Register
 
 logger = logging.getLogger("consul_registrar.audit")
 _encode = msgspec.json.Encoder().encode
@@ -40,6 +40,7 @@ class Audit:
             "registration": _registration(instance),
             "pod": instance.meta_value(model.META_POD),
             "podUid": instance.meta_value(model.META_POD_UID),
+            **_evidence(change.evidence),
             "batch": batch,
         }
         self._log(line, error)
@@ -64,6 +65,13 @@ def _registration(instance: Instance) -> str:
     """The owner, also of what is being orphaned: that only keeps where it came from."""
     origin = instance.meta_value(model.META_ORPHANED).split("/")[2:]
     return "/".join(origin or map(instance.meta_value, (model.META_NAMESPACE, model.META_REGISTRATION)))
+
+
+def _evidence(evidence: Evidence) -> dict[str, str]:
+    """In Kubernetes a resourceVersion is a string."""
+    found = {"resourceVersion": evidence.pod, "registrationVersion": evidence.registration}
+    versions = {name: str(version) for name, version in found.items() if version is not None}
+    return versions | ({"confirmed": evidence.confirmed} if evidence.confirmed else {})
 
 
 def _operation(change: Change) -> str:

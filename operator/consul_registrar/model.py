@@ -5,7 +5,7 @@ What should stand in Consul is decided in `desired.py`, what to do about the dif
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import NamedTuple
 
@@ -269,6 +269,7 @@ class Cause(StrEnum):
     DESIRED = "desired"
     EDITED = "edited"
     DRIFT = "drift"
+    REAPED = "reaped"
     ROTATED = "token-rotated"
     READINESS = "readiness"
     GONE = "gone"
@@ -280,12 +281,28 @@ class Cause(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class Evidence:
+    """What a change was decided on: the resourceVersions of Pod and registration, None where there is none.
+
+    `confirmed`: what a fresh read of the API server found that confirmed an absence; "" where none was asked for.
+    """
+
+    pod: int | None = None
+    registration: int | None = None
+    confirmed: str = ""
+
+
+NO_EVIDENCE = Evidence()
+
+
+@dataclass(frozen=True, slots=True)
 class Register:
     """Write the instance. `define`: the checks to (re)define with it; the others are left alone, running."""
 
     instance: Instance
     define: tuple[Check, ...]
     cause: Cause
+    evidence: Evidence = field(default=NO_EVIDENCE, compare=False)
 
     @property
     def node(self) -> str:
@@ -303,6 +320,7 @@ class Feed:
     instance: Instance
     check: Check
     cause: Cause = Cause.READINESS
+    evidence: Evidence = field(default=NO_EVIDENCE, compare=False)
 
     @property
     def node(self) -> str:
@@ -320,6 +338,7 @@ class DropCheck:
     instance: Instance
     check_id: str
     cause: Cause = Cause.EDITED
+    evidence: Evidence = field(default=NO_EVIDENCE, compare=False)
 
     @property
     def node(self) -> str:
@@ -336,6 +355,7 @@ class Deregister:
 
     instance: Instance
     cause: Cause
+    evidence: Evidence = field(default=NO_EVIDENCE, compare=False)
 
     @property
     def node(self) -> str:

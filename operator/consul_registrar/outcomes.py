@@ -5,6 +5,7 @@ Decides what counts as desired, as registered and as a problem. How counts becom
 """
 
 from consul_registrar import model
+from consul_registrar.causes import asked
 from consul_registrar.desired import Absent, Facts, Kept, Orphaned, Present, Want
 from consul_registrar.model import Health, Instance, Reason
 from consul_registrar.tally import Outcome
@@ -26,8 +27,9 @@ def outcome(facts: Facts, want: Want, standing: tuple[Instance, ...], *, withhel
     """What is counted after all changes were written (or withheld); None: there is nothing to count."""
     name, there, health = name_of(facts), bool(standing), health_of(standing)
     match want:
-        case Present():
-            return Outcome(name, desired=True, registered=there, health=health, withheld=withheld)
+        case Present(instance):
+            made = asked(instance)
+            return Outcome(name, desired=True, registered=there, health=health, withheld=withheld, asked=made)
         case Kept(reason, problem):
             # What is refused as a whole adds nothing that would be desired, but what stands still counts.
             due = there or (problem and facts.refused is None)

@@ -62,6 +62,11 @@ class Reaped:
             attempts = known.attempts + 1 if known else 1
             entries[subject, connection] = Entry(name, now, attempts, seen)
 
+    def known(self, where: Where) -> bool:
+        """Whether the agent had removed it when it stood last."""
+        key, subject, connection = where
+        return (subject, connection) in self._entries.get(key, {})
+
     def waits(self, where: Where, seen: str, now: float) -> float | None:
         """For how many seconds it is to be left alone; None: register it (again)."""
         key, subject, connection = where

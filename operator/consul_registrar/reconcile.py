@@ -12,9 +12,10 @@ is `lifecycle.py`'s.
 import asyncio
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from consul_registrar import model
+from consul_registrar.causes import caused, evidence, read
 from consul_registrar.consul.errors import ConsulError, Throttled
 from consul_registrar.consul.registry import Registry
 from consul_registrar.consuls import Consuls
@@ -22,7 +23,7 @@ from consul_registrar.desired import Absent, Facts, Kept, Present, Want, desired
 from consul_registrar.gather import Gatherer, Unconfirmed
 from consul_registrar.guard import Held, Passes, Waits
 from consul_registrar.logs import about
-from consul_registrar.model import Cause, Change, Key, Reason, RegistrationKey
+from consul_registrar.model import Cause, Change, Evidence, Key, Reason, RegistrationKey
 from consul_registrar.outcomes import failure, held, name_of, outcome, unreachable
 from consul_registrar.plan import allowed, plan
 from consul_registrar.quarantine import Quarantine
@@ -120,14 +121,14 @@ class Reconciler:
         if isinstance(facts.place, Reason) and facts.place.code == model.CONNECTING:
             return NoNews() if self._consuls.wanted(key, registry.name) else Done(None)
         want = self._left_reaped(registry, facts, desired(facts))
-        changes = plan(want, facts.standing)
+        changes = self._caused(registry, facts, want)
         passing = self._passing(facts, changes)
-        barred = await self._quarantined(registry, facts, want if passing else None)
-        if barred is not None:
-            return barred
+        found = await self._quarantined(registry, facts, want if passing else None)
+        if not isinstance(found, Evidence):
+            return found
         try:
             for change in passing:
-                await self._consuls.write(registry.name, change)
+                await self._consuls.write(registry.name, replace(change, evidence=found))
         except ConsulError as error:
             return self._failed(registry, facts, want, error)
         return self._done(registry, facts, want, withheld=passing != changes)
@@ -151,12 +152,17 @@ class Reconciler:
             return ()
         return allowed(changes, self._consuls.policy(facts.owner.connection))
 
-    async def _quarantined(self, registry: Registry, facts: Facts, want: Want | None) -> Result | None:
-        """What bars a removal now, None where nothing does. Only absences are ever barred (design chapter 2, law 6)."""
+    def _caused(self, registry: Registry, facts: Facts, want: Want) -> tuple[Change, ...]:
+        said = self._reports.outcome(facts.owner.key, registry.name, facts.subject)
+        reaped = self._reaped.known((facts.owner.key, facts.subject, registry.name))
+        return caused(plan(want, facts.standing), want, facts, said, reaped=reaped)
+
+    async def _quarantined(self, registry: Registry, facts: Facts, want: Want | None) -> Result | Evidence:
+        """What bars a removal now, or the evidence for it. Only absences are ever barred (design chapter 2, law 6)."""
         key = Key(facts.owner.key, facts.subject)
         if not isinstance(want, Absent) or want.monotone:
             self._quarantine.withdraw(registry.name, key)
-            return None
+            return evidence(facts)
         match Passes() if want.asked_for else self._quarantine.judge(registry, facts, want):
             case Waits(again):
                 return NoNews(again)
@@ -165,20 +171,25 @@ class Reconciler:
                     await self._confirmed(facts, want)  # contradicted, it stays held, but what says so is in doubt
                 return Done(held(facts, want), again)
             case Passes():
-                if await self._confirmed(facts, want):
-                    return None
+                confirmed = await self._confirmed(facts, want)
+                if confirmed:
+                    return replace(evidence(facts), confirmed=confirmed)
         self._quarantine.withdraw(registry.name, key)
         return NoNews(again=_NOT_CONFIRMED)
 
-    async def _confirmed(self, facts: Facts, want: Absent) -> bool:
-        """Whether an absence is still one by a fresh read. What was delivered and is contradicted is in doubt."""
+    async def _confirmed(self, facts: Facts, want: Absent) -> str:
+        """What a fresh read found that confirms an absence, "" where it doesn't.
+
+        What was delivered and is contradicted is in doubt.
+        """
         if want.asked_for and facts.registration is not None:
-            return not await self._gatherer.swept_along(facts.registration)
-        if isinstance(desired(await self._gatherer.afresh(facts)), Absent):
-            return True
+            return "" if await self._gatherer.swept_along(facts.registration) else "the definition stays"
+        fresh = await self._gatherer.afresh(facts)
+        if isinstance(desired(fresh), Absent):
+            return read(fresh)
         if want.cause is Cause.VANISHED:
             self._doubt()
-        return False
+        return ""
 
     def _apart(self, key: RegistrationKey, subject: str, name: str) -> Result:
         """There is no such Consul, or it can't even be tried: a problem of those who want to be in it."""

@@ -20,7 +20,8 @@ class Outcome:
     """What became of one subject in one Consul.
 
     `reason`: why it is not (yet) as it should be; `problem`: somebody must do something about it. `withheld`: a change
-    is known but not written, since the registration is suspended or the connection's policy says so.
+    is known but not written, since the registration is suspended or the connection's policy says so. `asked`: tells
+    what was asked for from anything else (`causes.asked`); it is no news of its own.
     """
 
     name: str
@@ -30,6 +31,7 @@ class Outcome:
     reason: Reason | None = None
     problem: bool = False
     withheld: bool = False
+    asked: int = field(default=0, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,6 +136,8 @@ class Tally:
         before = there.outcomes.get(subject)
         if before != outcome:
             self._exchange(there, (connection, subject), before, outcome)
+        elif outcome is not None:
+            there.outcomes[subject] = outcome  # the same, but for what was asked
         if not there:
             del self._consuls[connection]
         return awaited or before != outcome

@@ -122,6 +122,7 @@ async def test_a_pod_that_vanished_from_a_list_goes_only_if_a_fresh_read_confirm
     assert (world.consul.held == []) is removed
     assert world.cluster.reads > 0
     assert bool(world.doubts) is exists
+    assert world.consul.written[-1].evidence.confirmed == ("Pod absent, registration at 7" if removed else "")
 
 
 @instantly
@@ -287,6 +288,7 @@ async def test_what_its_agent_reaped_is_said_and_registered_again_after_a_minute
         assert len(world.cluster.statuses[-1][1]["reaped"]) == 1
         await passes(10)
     assert len(world.consul.held) == 1
+    assert causes(world) == [Cause.DESIRED, Cause.REAPED]
     assert world.reports.outcome(key, "default", pod().uid) is not None
 
 

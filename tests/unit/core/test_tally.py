@@ -1,7 +1,7 @@
 """Counts that are kept as outcomes change are those that a fresh count gives."""
 
 import json
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -120,3 +120,12 @@ def test_what_is_taken_back_leaves_nothing(puts: list[tuple[str, str, Outcome]])
     for consul, subject, _ in puts:
         tally.put(consul, subject, None)
     assert tally.summary() == Tally().summary()
+
+
+def test_an_outcome_that_is_no_news_still_tells_what_was_asked_for_last() -> None:
+    tally, said = Tally(), Outcome("web-1", desired=True, registered=True, asked=1)
+    tally.put("a", "u", said)
+    assert not tally.put("a", "u", replace(said, asked=2))
+    found = tally.outcome("a", "u")
+    assert found is not None
+    assert found.asked == 2

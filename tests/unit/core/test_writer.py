@@ -11,7 +11,7 @@ import pytest
 
 from consul_registrar.audit import Audit
 from consul_registrar.consul.errors import ConsulError, Denied, NotSent, OutcomeUnknown
-from consul_registrar.model import Cause, Change, Deregister, Register
+from consul_registrar.model import NO_EVIDENCE, Cause, Change, Deregister, Evidence, Register
 from consul_registrar.writer import BATCH, Lane, Lanes
 from unit.core.build import instance, pod, reason
 from unit.core.instant import instantly, settle
@@ -193,11 +193,21 @@ def test_every_write_leaves_one_line_with_its_cause(caplog: pytest.LogCaptureFix
     }
 
 
+def test_a_line_names_the_versions_that_were_looked_at_and_what_confirmed_it(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.INFO, "consul_registrar.audit"):
+        _write_once(Evidence(pod=42, registration=7, confirmed="Pod absent, registration at 8"))
+        _write_once(Evidence(registration=7))
+    first, second = (json.loads(record.getMessage()) for record in caplog.records)
+    assert (first["resourceVersion"], first["registrationVersion"]) == ("42", "7")
+    assert first["confirmed"] == "Pod absent, registration at 8"
+    assert second.keys() & {"resourceVersion", "confirmed"} == set()
+
+
 @instantly
-async def _write_once() -> None:
+async def _write_once(evidence: Evidence = NO_EVIDENCE) -> None:
     world = World()
     world.consul.open.set()
-    await world.lane.write(Deregister(instance(), Cause.GONE))
+    await world.lane.write(Deregister(instance(), Cause.GONE, evidence))
 
 
 @instantly
