@@ -131,7 +131,7 @@ class Operator:
             self._agent_changed,
             direct_tokens(self._settings),
             self._leadership.may_write,
-            self._claimed,
+            self._wrote,
             self._recorded_token,
         )
         return Consuls(self._cache, connections.serve, self._count, self._connection_changed)
@@ -214,8 +214,8 @@ class Operator:
     def _load_reaped(self, registration: Registration) -> None:
         self._reaped.load(registration.key, registration.status.get("reaped") or (), _epoch)
 
-    def _claimed(self, connection: str, cause: str, error: ConsulError | None) -> None:
-        Audit(connection, lambda *what: self._count(connection, *what)).record_claim(cause, error)
+    def _wrote(self, connection: str, operation: str, cause: str, error: ConsulError | None, node: str) -> None:
+        Audit(connection, lambda *what: self._count(connection, *what)).record_other(operation, cause, error, node)
 
     def _count(self, connection: str, operation: str, cause: str, outcome: str) -> None:
         metrics.writes.labels(connection, operation, cause, outcome).inc()

@@ -45,11 +45,12 @@ class Audit:
         }
         self._log(line, error)
 
-    def record_claim(self, cause: str, error: ConsulError | None) -> None:
-        """Write the line of a claim of the cluster's name."""
+    def record_other(self, operation: str, cause: str, error: ConsulError | None, node: str = "") -> None:
+        """Write the line of what is about no instance: a claim of the cluster's name, a virtual node."""
         outcome = _outcome(error)
-        self._count("claim", cause, outcome)
-        self._log({"operation": "claim", "cause": cause, "outcome": outcome}, error)
+        self._count(operation, cause, outcome)
+        about = {"node": node} if node else {}
+        self._log({"operation": operation, "cause": cause, "outcome": outcome, **about}, error)
 
     def _log(self, line: Mapping[str, object], error: ConsulError | None) -> None:
         head = {

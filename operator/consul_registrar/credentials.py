@@ -39,8 +39,8 @@ _READ_AGAIN = 10.0
 ReadSecret = Callable[[SecretKeyRef], Awaitable[str]]
 #: Reads the UID by which this cluster claims its name. Raises Unusable where it can't be had.
 ReadUid = Callable[[], Awaitable[str]]
-#: Told of each write of a claim: connection, cause, error.
-Wrote = Callable[[str, str, ConsulError | None], None]
+#: Told of each write that is about no instance: connection, operation, cause, error, node.
+Wrote = Callable[[str, str, str, ConsulError | None, str], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,8 +97,9 @@ class ConsulConnections:
             if spec.mode == "Catalog":
                 catalog = _catalog_settings(spec, access)
                 return CatalogRegistry(
-                    name, self._cluster, catalog, on_change, on_agent=on_agent, may_write=may_write, token=token
-                )
+                    name, self._cluster, catalog, on_change, on_agent=on_agent, may_write=may_write, token=token,
+                    removed=lambda node, error: self._wrote(name, "remove-node", "emptied", error, node),
+                )  # fmt: skip
             agents = _agent_settings(spec, access)
             return AgentRegistry(
                 name, self._cluster, agents, on_change, on_agent=on_agent, may_write=may_write, token=token
@@ -111,7 +112,7 @@ class ConsulConnections:
             self._on_change,
             lambda label: self._on_agent(name, label),
             self._may_write,
-            lambda cause, error: self._wrote(name, cause, error),
+            lambda cause, error: self._wrote(name, "claim", cause, error, ""),
         )
 
     async def _keep_fresh(

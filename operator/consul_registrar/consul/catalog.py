@@ -1,14 +1,13 @@
 """The catalog-mode registry: one Consul, written through its servers, on virtual nodes of our own. No agents.
 
-Decides which nodes are watched, where an instance stands, and how all of it looks together. How a node is read is
-`catalog_watch.py`'s concern, how changes are written `catalog_writer.py`'s, which nodes there are `virtual.py`'s.
+Decides where an instance stands, and how all of it looks together. Which nodes are read, and when they can be relied
+upon, is `catalog_nodes.py`'s concern, how changes are written `catalog_writer.py`'s.
 Readiness is a status that we write; tcp and http checks are run by consul-esm, for which their definitions are written:
 the status is its own from then on.
 """
 
 import asyncio
 import logging
-import random
 from collections.abc import Callable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from contextlib import suppress
@@ -16,24 +15,21 @@ from dataclasses import dataclass, field, replace
 from urllib.parse import quote
 
 from consul_registrar.actual import Actual
-from consul_registrar.backoff import Backoff
 from consul_registrar.consul.answers import Answer
 from consul_registrar.consul.book import Subject
-from consul_registrar.consul.catalog_book import CatalogBook
+from consul_registrar.consul.catalog_nodes import CatalogNodes
 from consul_registrar.consul.catalog_servers import Servers
-from consul_registrar.consul.catalog_watch import NodeWatch, Watched
-from consul_registrar.consul.catalog_wire import decode_names, decode_places
+from consul_registrar.consul.catalog_wire import decode_places
 from consul_registrar.consul.catalog_writer import CatalogWriter
 from consul_registrar.consul.errors import ConsulError, NotSent
+from consul_registrar.consul.holders import holders
 from consul_registrar.consul.registry import OnChange, RegistryStatus, TokenStatus
 from consul_registrar.consul.token import Token, introduction
-from consul_registrar.consul.transport import RETRY, Access, Endpoint, Params, Transport
-from consul_registrar.consul.virtual import choose, node_names
-from consul_registrar.consul.wire import decode_self, is_ours
+from consul_registrar.consul.transport import Access, Endpoint, Params, Transport
+from consul_registrar.consul.virtual import choose
+from consul_registrar.consul.wire import decode_self
 from consul_registrar.model import (
     CONNECTING,
-    META_CLUSTER,
-    META_CONNECTION,
     Change,
     Instance,
     Key,
@@ -45,6 +41,9 @@ from consul_registrar.model import (
 log = logging.getLogger(__name__)
 
 VIRTUAL_NODES = 32
+
+TOGETHER = 0.2
+"""Seconds for which nodes that come back are waited for, to be told of together."""
 
 ABOUT = 30.0
 """Seconds between two looks at what only informs: the leader, whether there is a consul-esm."""
@@ -69,6 +68,10 @@ def _ignore(_label: str) -> None:
     return None
 
 
+def _unheard(_node: str, _error: ConsulError | None) -> None:
+    return None
+
+
 def _always() -> bool:
     return True
 
@@ -90,6 +93,7 @@ class CatalogRegistry:
         on_agent: Callable[[str], None] = _ignore,
         may_write: Callable[[], bool] = _always,
         token: Token | None = None,
+        removed: Callable[[str, ConsulError | None], None] = _unheard,
     ) -> None:
         self.name = name
         self._token = token or Token("")
@@ -99,15 +103,23 @@ class CatalogRegistry:
         self._on_agent = on_agent
         self._actual = Actual(cluster, name)
         self._reaped: dict[Subject, None] = {}
-        self._nodes = node_names(cluster, name, settings.virtual_nodes)
         self._servers = self._connect()
-        self._watches: dict[str, NodeWatch] = {}
-        self._writer = CatalogWriter((cluster, name), settings.datacenter, self._servers, self._watches, may_write)
-        for node in self._nodes:
-            self._add(node, passing=False)
+        self._nodes = CatalogNodes(
+            (cluster, name),
+            settings.virtual_nodes,
+            self._servers,
+            self._actual,
+            self._reaped,
+            self._read,
+            self._judge,
+            may_write,
+            removed,
+        )
+        watches = self._nodes.watches
+        self._writer = CatalogWriter((cluster, name), settings.datacenter, self._servers, watches, may_write)
         self._ready = False
-        self._searched = False
-        self._search = asyncio.Event()
+        self._told: frozenset[str] = frozenset()
+        self._news = asyncio.Event()
         self._version = self._leader = ""
         self._datacenter = settings.datacenter
         self._has_esm = True
@@ -124,64 +136,16 @@ class CatalogRegistry:
         """All changes go through one lane: a transaction holds those of many nodes."""
         return ""
 
-    # --- what is watched ---
-
-    def _add(self, node: str, *, passing: bool) -> NodeWatch:
-        watched = Watched(self._cluster, self.name, self._servers, self._actual, self._read, self._judge)
-        book = CatalogBook(node, self._cluster, self.name, self._actual, self._reaped)
-        watch = self._watches[node] = NodeWatch(book, watched, passing=passing)
-        return watch
-
     async def run(self) -> None:
         """Read and watch for ever; returns only when cancelled. Ends every task and connection of its own."""
         try:
             async with asyncio.TaskGroup() as group:
                 group.create_task(self._inform())
                 group.create_task(self._token.run(self._introduce))
-                group.create_task(self._find_others(group))
-                for watch in tuple(self._watches.values()):
-                    group.create_task(watch.run())
+                group.create_task(self._nodes.run())
+                group.create_task(self._tell_news())
         finally:
             await self._servers.close()
-
-    async def _find_others(self, group: asyncio.TaskGroup) -> None:
-        """Look for nodes of ours that are none of the current ones: there were more once, or a snapshot was restored.
-
-        At the start, and whenever Consul was out of sight.
-        """
-        backoff = Backoff(*RETRY, random.random)
-        while True:
-            self._search.clear()
-            try:
-                others = await self._others()
-            except ConsulError:
-                await asyncio.sleep(backoff())
-                continue
-            backoff.reset()
-            for node in others - self._watches.keys():
-                log.info("instances of connection %s stand on %s, which is none of its nodes now", self.name, node)
-                group.create_task(self._watch_other(self._add(node, passing=True)))
-            self._searched = True
-            self._judge()
-            await self._search.wait()
-
-    async def _watch_other(self, watch: NodeWatch) -> None:
-        await watch.run()
-        del self._watches[watch.book.node]
-        self._actual.forget(watch.book.node)
-        self._judge()
-
-    async def _others(self) -> set[str]:
-        """The nodes that hold something of ours and were made by us. Where ACLs hide others, those aren't ours."""
-        mine = {META_CLUSTER: self._cluster, META_CONNECTION: self.name}
-        only = " and ".join(f'ServiceMeta["{key}"] == "{value}"' for key, value in mine.items())
-        names = decode_names(await self._servers.get("/v1/catalog/services", [("filter", only)]))
-        found: set[str] = set()
-        for name in names:
-            path = f"/v1/catalog/service/{quote(name, safe='')}"
-            rows = decode_places(await self._servers.get(path, [("filter", only)]))
-            found |= {node for node, meta in rows if is_ours(meta, self._cluster, self.name)}
-        return found - set(self._nodes)
 
     # --- what is told ---
 
@@ -191,17 +155,33 @@ class CatalogRegistry:
             self._on_change(changed)
 
     def _judge(self) -> None:
-        """All nodes are sound, or not any more."""
-        was, self._ready = self._ready, self._searched and all(watch.sound for watch in self._watches.values())
-        if was == self._ready:
-            return
+        """There are nodes to work with, or none any more; or one of several has come back."""
+        was, self._ready = self._ready, self._nodes.ready
+        if was != self._ready:
+            self._tell()
+        elif self._ready and self._told != self._nodes.sound():
+            self._news.set()
+
+    def _tell(self) -> None:
+        """Whoever is, or wants to be, on a node that can be relied upon now; or that nobody can be any more."""
+        before, self._told = self._told, self._nodes.sound() if self._ready else frozenset()
+        level = logging.WARNING if before - self._told or not self._ready else logging.INFO
+        log.log(level, "connection %s: %s", self.name, self.status().reason.message)
         if not self._ready:
-            self._search.set()
-            log.warning("connection %s: %s", self.name, self.status().reason.message)
-        self._on_agent("")
-        if self._ready:
-            log.info("connection %s: %s", self.name, self.status().reason.message)
+            self._nodes.search()
+        if not self._ready or self._told - before:
+            self._on_agent("")
+        if self._ready and self._told - before:
             self._on_change({Key(registration) for registration in self._actual.registrations()})
+
+    async def _tell_news(self) -> None:
+        """Nodes come and go together, so they are told of together."""
+        while True:
+            await self._news.wait()
+            await asyncio.sleep(TOGETHER)
+            self._news.clear()
+            if self._ready and self._told != self._nodes.sound():
+                self._tell()
 
     async def _inform(self) -> None:
         """What is shown, and decides nothing. A token that may not ask an agent who it is leaves the version out."""
@@ -221,13 +201,18 @@ class CatalogRegistry:
 
     def place(self, node: Node | None, identity: str, standing: Sequence[Instance]) -> str | Reason:  # noqa: ARG002
         """The virtual node for an instance; the Pod's node says nothing here."""
-        return choose(self._nodes, identity, standing) if self._ready else self.status().reason
+        if not self._ready:
+            return self.status().reason
+        chosen = choose(self._nodes.names, identity, standing)
+        watch = self._nodes.watches[chosen]
+        return chosen if watch.sound else watch.reason or Reason(CONNECTING, f"the node {chosen} is being read")
 
-    async def out_of_reach(self, registration: RegistrationKey) -> Sequence[str]:  # noqa: ARG002
-        """None: all nodes can be written to, or nothing is known of any."""
+    async def out_of_reach(self, registration: RegistrationKey) -> Sequence[str]:
+        """Those of the nodes that can't be relied upon that by the catalog hold something of it."""
         if not self._ready:
             raise NotSent(self.status().reason)
-        return ()
+        trouble = self._nodes.trouble().keys()
+        return sorted(trouble & await holders(self, self._cluster, self.name, registration)) if trouble else ()
 
     # --- whom to ask ---
 
@@ -263,7 +248,7 @@ class CatalogRegistry:
     async def _introduce(self, secret: str) -> str:
         """Show a token to the first server that answers; returns its accessor ID. Nothing stands under a token here."""
         access = replace(self._settings.access, token=lambda: secret)
-        reads = (f"/v1/catalog/node-services/{quote(self._nodes[0], safe='')}",)
+        reads = (f"/v1/catalog/node-services/{quote(self._nodes.names[0], safe='')}",)
         *others, last = (Transport(Endpoint(*address), access) for address in self._settings.addresses)
         for transport in others:
             with suppress(NotSent):
@@ -279,7 +264,7 @@ class CatalogRegistry:
     @property
     def esm_missing(self) -> bool:
         """Whether there are checks that consul-esm is to run, and no consul-esm."""
-        return not self._has_esm and any(watch.book.probed for watch in self._watches.values())
+        return not self._has_esm and any(watch.book.probed for watch in self._nodes.watches.values())
 
     def standing(self) -> int:
         return len(self._actual)
@@ -298,20 +283,30 @@ class CatalogRegistry:
         )
 
     def _told_datacenter(self) -> str:
-        rows = (watch.book.row for watch in self._watches.values())
+        rows = (watch.book.row for watch in self._nodes.watches.values())
         return next((row.Datacenter for row in rows if row is not None), "")
 
     def _reason(self) -> Reason:
-        unsound = [watch for watch in self._watches.values() if not watch.sound]
-        failed = next((watch.reason for watch in unsound if watch.reason is not None), None)
-        if failed is not None:
-            return failed
+        trouble = self._nodes.trouble()
         if not self._ready:
-            return Reason(CONNECTING, "what Consul holds is being read")
+            return next(iter(trouble.values()), Reason(CONNECTING, "what Consul holds is being read"))
+        if trouble:
+            return _unsound(trouble, len(self._nodes.watches))
         if self.esm_missing:
             message = (
                 f"no service {self._settings.esm!r} is registered, so nobody runs the tcp and http checks of this "
                 "connection: run consul-esm, or use readiness checks"
             )
             return Reason("EsmMissing", message)
-        return Reason("CatalogReady", f"{len(self._watches)} nodes are read and watched")
+        return Reason("CatalogReady", f"{len(self._nodes.watches)} nodes are read and watched")
+
+
+def _unsound(trouble: Mapping[str, Reason], of: int) -> Reason:
+    """Which nodes keep their instances waiting, and why the first of them does."""
+    first, reason = min(trouble.items())
+    named = ", ".join(sorted(trouble)[:3]) + (f" and {len(trouble) - 3} more" if len(trouble) > 3 else "")
+    message = (
+        f"{len(trouble)} of {of} virtual nodes can't be used, and what is placed there waits: {named}; {first}: "
+        f"{reason.code}: {reason.message}"
+    )
+    return Reason("SomeNodesUnsound", message)

@@ -24,7 +24,7 @@ from consul_registrar.consul.answers import Answer
 from consul_registrar.consul.catalog_book import CatalogBook
 from consul_registrar.consul.catalog_servers import Servers
 from consul_registrar.consul.catalog_wire import NodeRow
-from consul_registrar.consul.errors import ConsulError, Denied, Misdirected
+from consul_registrar.consul.errors import ConsulError, Denied, Misdirected, NotSent
 from consul_registrar.consul.transport import RETRY
 from consul_registrar.consul.wire import is_ours
 from consul_registrar.model import Key, Reason
@@ -42,6 +42,9 @@ SLOWEST = 2.0
 OWN = 0.7
 OWN_MOST = 1.4
 """Seconds until a node is read again that only our own writes can have changed; the most while they go on and on."""
+
+TRIES = 3
+"""How often a node that was never read is tried, before the others do without."""
 
 ECHO = 0.3
 """Seconds after an acknowledged write in which a change of its node is taken for that write's."""
@@ -63,7 +66,8 @@ class Watched:
 
 class NodeWatch:
     """Keeps what is known of one virtual node true. `passing`: it is not one of the current ones, and is let go when
-    nothing of ours stands on it any more.
+    nothing of ours stands on it any more. `sound`: it can be relied upon, else `reason` says why not, once that is
+    known; `denied`: for want of rights.
     """
 
     def __init__(self, book: CatalogBook, watched: Watched, *, passing: bool = False) -> None:
@@ -71,8 +75,11 @@ class NodeWatch:
         self.passing = passing
         self.sound = False
         self.reason: Reason | None = None
+        self.denied = False
+        self._seen = False
+        self._hopes = TRIES
         self._watched = watched
-        self._paths = (_path("/v1/catalog/node-services", book.node), _path("/v1/health/node", book.node))
+        self._paths = paths_of(book.node)
         self._indexes = [0, 0]
         self._armed = (asyncio.Event(), asyncio.Event())
         self._rung = asyncio.Event()
@@ -100,7 +107,7 @@ class NodeWatch:
                 backoff.reset()
                 await self._watch()
             except ConsulError as error:
-                self._lost(error.reason)
+                self._lost(error.reason, denied=isinstance(error, Denied), hope=isinstance(error, NotSent))
                 await asyncio.sleep(backoff())
             except Exception as error:
                 log.exception("watching Consul node %s broke", self.book.node)
@@ -158,8 +165,8 @@ class NodeWatch:
         """Read the node completely. What is acknowledged meanwhile is known better than by this read."""
         book, servers = self.book, self._watched.servers
         began, at = self._watched.actual.begin(), time.monotonic()
-        services = _whole(self._paths[0], await servers.get(self._paths[0]))
-        checks = _whole(self._paths[1], await servers.get(self._paths[1]))
+        services = whole(self._paths[0], await servers.get(self._paths[0]))
+        checks = whole(self._paths[1], await servers.get(self._paths[1]))
         row, service_rows = catalog_wire.decode_services(services)
         self._refuse_foreign(row)
         check_rows = catalog_wire.decode_checks(checks)
@@ -182,25 +189,35 @@ class NodeWatch:
         )
         raise Misdirected(Reason("NodeNameTaken", message))
 
+    @property
+    def tried(self) -> bool:
+        """Whether it is known what it held when it was read last, or can't be hoped to be before long."""
+        return self.sound or self._seen or not self._hopes
+
     def _found_sound(self) -> None:
         self.reason = None
+        self.denied = False
+        self._seen = True
         if not self.sound:
             self.sound = True
             self._watched.on_state()
 
-    def _lost(self, reason: Reason) -> None:
-        was, before = self.sound, self.reason
-        self.sound, self.reason = False, reason
+    def _lost(self, reason: Reason, *, denied: bool = False, hope: bool = False) -> None:
+        before = (self.sound, self.reason and self.reason.code, self.tried)
+        self.sound, self.reason, self.denied = False, reason, denied
+        self._hopes = max(self._hopes - 1, 0) if hope else 0
         self.book.interrupted()
-        if was or before is None or before.code != reason.code:
+        if before != (False, reason.code, self.tried):
             self._watched.on_state()
 
 
-def _path(path: str, node: str) -> str:
-    return f"{path}/{quote(node, safe='')}"
+def paths_of(node: str) -> tuple[str, str]:
+    """Where a node's services are read, and its checks."""
+    name = quote(node, safe="")
+    return f"/v1/catalog/node-services/{name}", f"/v1/health/node/{name}"
 
 
-def _whole(path: str, answer: Answer) -> Answer:
+def whole(path: str, answer: Answer) -> Answer:
     """Nothing may be concluded from what a filtered list lacks."""
     if answer.filtered:
         message = (

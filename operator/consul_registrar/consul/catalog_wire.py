@@ -225,8 +225,8 @@ class Verdict(msgspec.Struct, frozen=True):
 _node_services = msgspec.json.Decoder(_NodeServices)
 _checks = msgspec.json.Decoder(list[CheckRow] | None)
 _verdict = msgspec.json.Decoder(Verdict)
+_nodes = msgspec.json.Decoder(list[NodeRow] | None)
 _placed = msgspec.json.Decoder(list[_Placed] | None)
-_names = msgspec.json.Decoder(dict[str, msgspec.Raw] | None)
 
 
 def _unreadable(what: str, error: Exception) -> Misdirected:
@@ -258,17 +258,17 @@ def decode_verdict(answer: Answer) -> Verdict:
         raise _unreadable("/v1/txn", error) from error
 
 
+def decode_nodes(answer: Answer) -> Sequence[str]:
+    """`/v1/catalog/nodes`: their names."""
+    try:
+        return [row.Node for row in _nodes.decode(answer.body) or ()]
+    except msgspec.DecodeError as error:
+        raise _unreadable("/v1/catalog/nodes", error) from error
+
+
 def decode_places(answer: Answer) -> Sequence[tuple[str, Mapping[str, str]]]:
     """`/v1/catalog/service/<name>`: the nodes with their meta."""
     try:
         return [(row.Node, row.NodeMeta or {}) for row in _placed.decode(answer.body) or ()]
     except msgspec.DecodeError as error:
         raise _unreadable("/v1/catalog/service", error) from error
-
-
-def decode_names(answer: Answer) -> Sequence[str]:
-    """`/v1/catalog/services`: the names."""
-    try:
-        return list(_names.decode(answer.body) or {})
-    except msgspec.DecodeError as error:
-        raise _unreadable("/v1/catalog/services", error) from error

@@ -18,7 +18,7 @@ from consul_registrar.consul import catalog_batch as batch
 from consul_registrar.consul.catalog_batch import Composed, Unit
 from consul_registrar.consul.catalog_servers import Servers
 from consul_registrar.consul.catalog_watch import NodeWatch
-from consul_registrar.consul.catalog_wire import Fault, Op, Result, decode_verdict, node_delete, node_op
+from consul_registrar.consul.catalog_wire import Fault, Op, Result, decode_verdict, node_op
 from consul_registrar.consul.errors import ConsulError, Invalid, NotSent, OutcomeUnknown, Stale
 from consul_registrar.consul.virtual import node_meta
 from consul_registrar.model import Change, Deregister, DropCheck, Feed, Reason, Register
@@ -55,7 +55,6 @@ class CatalogWriter:
             units = list(self._units(wave, outcomes))
             for request in batch.pack(units, self._needs(units).keys()):
                 await self._commit(request, outcomes)
-        await self._tidy(changes)
         return [outcomes[at] for at in range(len(changes))]
 
     def _units(self, wave: Sequence[tuple[int, Change]], outcomes: Outcomes) -> Iterator[Unit]:
@@ -156,18 +155,6 @@ class CatalogWriter:
                 meta = node_meta(*self._whose, probed=node in probed)
                 needs[node] = node_op(node, meta, self._datacenter, row.ModifyIndex if row else 0)
         return needs
-
-    async def _tidy(self, changes: Sequence[Change]) -> None:
-        """Remove nodes that are none of the current ones once nothing stands on them. What fails is left standing."""
-        for node in {change.node for change in changes if isinstance(change, Deregister)}:
-            watch = self._watches.get(node)
-            if watch is None or not watch.passing or not watch.book.bare or watch.book.row is None:
-                continue
-            try:
-                await self._servers.transact(b"[" + node_delete(node, watch.book.row.ModifyIndex).body + b"]")
-            except ConsulError as error:
-                log.warning("the empty Consul node %s could not be removed: %s", node, error.reason.message)
-            watch.wake()
 
     # --- what was acknowledged ---
 

@@ -41,7 +41,9 @@ class ClaimedRegistry:
     ) -> None:
         self._on_change = on_change
         self._on_agent = on_agent
-        self._inner = make(self._changed, self._agent_changed, lambda: self._claim.reason is None and may_write())
+        self._inner = make(self._changed, self._agent_changed, self._may_write)
+        self._leads = may_write
+        self._observes = name.observes
         self._claim = Claim(name, self._inner, may_write, self._claim_changed, wrote)
         self.name = self._inner.name
 
@@ -50,6 +52,9 @@ class ClaimedRegistry:
         async with asyncio.TaskGroup() as group:
             group.create_task(self._inner.run())
             group.create_task(self._claim.keep())
+
+    def _may_write(self) -> bool:
+        return not self._observes and self._claim.reason is None and self._leads()
 
     # --- what is told ---
 

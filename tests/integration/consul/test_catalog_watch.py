@@ -8,10 +8,9 @@ from typing import Any
 
 import pytest
 from catalog_world import Catalog, Running, recorded, running, to, transactions
-from consul_world import CLUSTER, WEB, deregister, eventually, readiness, register, tcp
+from consul_world import WEB, deregister, eventually, readiness, register, tcp
 
 from consul_registrar.consul import NotSent
-from consul_registrar.consul.virtual import node_names
 from consul_registrar.model import CONNECTING, Health, Reason
 from devcluster.consul import Consul
 
@@ -245,55 +244,6 @@ async def test_two_clusters_do_not_see_each_other(registry, catalog):
         assert registry.registry.registrations() == {WEB}
         row = catalog.service(one)
     assert catalog.service(one) == row
-
-
-async def test_a_node_of_another_is_not_written_to(catalog):
-    """Cluster a-b with connection c and cluster a with connection b-c would have nodes of the same names."""
-    async with running(to(catalog.consul.http_addr), cluster="a-b", name="c") as first:
-        await first.is_ready()
-        one = first.web("u1", meta=_meta_of("a-b", "c"))
-        await first.write(register(one))
-        async with running(to(catalog.consul.http_addr), cluster="a", name="b-c") as second:
-            assert one.node in await second.looks("NodeNameTaken")
-            assert not second.registry.status().ready
-        assert catalog.service(one) is not None
-
-
-def _meta_of(cluster: str, connection: str) -> tuple[tuple[str, str], ...]:
-    from consul_world import meta
-
-    return tuple(sorted((dict(meta("u1")) | {"k8s-cluster": cluster, "k8s-connection": connection}).items()))
-
-
-async def test_fewer_virtual_nodes_leave_nothing_behind(catalog):
-    url = catalog.consul.http_addr
-    async with running(to(url, virtual_nodes=6)) as many:
-        await many.is_ready()
-        before = [many.web(f"u{number}") for number in range(30)]
-        await many.write(*map(register, before))
-    async with running(to(url, virtual_nodes=2)) as few:
-        await few.is_ready()
-        for number in range(30):
-            assert few.registry.instances(WEB, f"u{number}")
-            wanted = few.web(f"u{number}")
-            if wanted.node in {one.node for one in before if one.subject == wanted.subject}:
-                assert few.planned(wanted) == ()
-            await few.converges(wanted)
-        kept = node_names(CLUSTER, "default", 2)
-        assert sum(len(catalog.services(node)) for node in kept) == 30
-        await eventually(lambda: not set(catalog.nodes()) - set(kept))
-        await eventually(lambda: len(few.registry._watches) == 2)
-        await few.is_ready()
-
-
-async def test_more_virtual_nodes_move_nothing(catalog):
-    url = catalog.consul.http_addr
-    async with running(to(url, virtual_nodes=2)) as few:
-        await few.is_ready()
-        await _written(few, *(f"u{number}" for number in range(10)))
-    async with running(to(url, virtual_nodes=5)) as many:
-        await many.is_ready()
-        assert not any(many.planned(many.web(f"u{number}")) for number in range(10))
 
 
 async def test_what_consul_esm_removes_is_reaped(registry, catalog, monkeypatch):

@@ -156,7 +156,7 @@ async def test_five_hundred_instances_take_eight_transactions(catalog):
         sent = transactions(way)
         assert len(sent) <= 9  # eight batches; the first has operations that make nodes besides
         assert all(len(each) <= 128 for each in sent)
-        assert sum(len(catalog.services(node)) for node in registry.registry._nodes) == 500
+        assert sum(len(catalog.services(node)) for node in registry.registry._nodes.names) == 500
         assert not any(registry.planned(one) for one in wanted)
 
 
@@ -407,4 +407,4 @@ def _access(catalog: Catalog, rules: str | None) -> Access:
 
 
 async def test_one_lane_takes_the_changes_of_all_nodes(registry):
-    assert {registry.registry.lane(node) for node in registry.registry._nodes} == {""}
+    assert {registry.registry.lane(node) for node in registry.registry._nodes.names} == {""}

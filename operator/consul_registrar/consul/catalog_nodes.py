@@ -1,0 +1,167 @@
+"""Decides which virtual nodes a connection reads, when enough of them can be relied upon, and when an old one goes.
+
+The current nodes are always read. Others are ours too while they carry our mark: there were more once, or a snapshot
+was restored. What stands on them moves by the plan; what is empty then is removed, by its version, unless anybody else
+has something there. A node that can't be read keeps only its own instances waiting; while none can be relied upon, or
+nothing shows that the token may read at all, the whole connection waits. How a node is read is `catalog_watch.py`'s
+concern.
+"""
+
+import asyncio
+import logging
+import random
+from collections.abc import Callable, Mapping
+from collections.abc import Set as AbstractSet
+from contextlib import suppress
+
+from consul_registrar.actual import Actual
+from consul_registrar.backoff import Backoff
+from consul_registrar.consul import catalog_wire
+from consul_registrar.consul.book import Subject
+from consul_registrar.consul.catalog_book import CatalogBook
+from consul_registrar.consul.catalog_servers import Servers
+from consul_registrar.consul.catalog_watch import NodeWatch, Watched, paths_of, whole
+from consul_registrar.consul.errors import ConsulError, Stale
+from consul_registrar.consul.transport import RETRY
+from consul_registrar.consul.virtual import node_names
+from consul_registrar.consul.wire import is_ours
+from consul_registrar.model import MANAGED_BY, META_CLUSTER, META_CONNECTION, META_MANAGED_BY, Key, Reason
+
+log = logging.getLogger(__name__)
+
+SEARCH = 300.0
+"""Seconds between two looks for nodes that are none of the current ones; also one whenever Consul was out of sight."""
+
+
+class CatalogNodes:
+    """The virtual nodes of one connection. `on_read` gets the keys that a read found changed, `on_state` is called when
+    a node can be relied upon or can't any more; `removed` after each node that was removed, or wasn't.
+    """
+
+    def __init__(
+        self,
+        whose: tuple[str, str],
+        count: int,
+        servers: Servers,
+        actual: Actual,
+        reaped: dict[Subject, None],
+        on_read: Callable[[AbstractSet[Key]], None],
+        on_state: Callable[[], None],
+        may_write: Callable[[], bool],
+        removed: Callable[[str, ConsulError | None], None],
+    ) -> None:
+        self.names = node_names(*whose, count)
+        self.watches: dict[str, NodeWatch] = {}
+        self._whose = whose
+        self._servers = servers
+        self._actual = actual
+        self._reaped = reaped
+        self._on_state = on_state
+        self._may_write = may_write
+        self._removed = removed
+        self._watched = Watched(*whose, servers, actual, on_read, on_state)
+        self._searched = False
+        self._stirred = asyncio.Event()
+        for name in self.names:
+            self._add(name, passing=False)
+
+    # --- what can be relied upon ---
+
+    @property
+    def ready(self) -> bool:
+        """Whether there are nodes to work with, and the others can't be waited for."""
+        current = [self.watches[name] for name in self.names]
+        return self._searched and all(w.tried for w in self.watches.values()) and self._proven(current)
+
+    def _proven(self, current: list[NodeWatch]) -> bool:
+        """An empty node looks the same to a token that may read nothing, so where some are denied it proves nothing."""
+        sound = [watch for watch in current if watch.sound]
+        denied = any(watch.denied for watch in self.watches.values())
+        return any(not watch.book.bare for watch in sound) if denied else bool(sound)
+
+    def sound(self) -> frozenset[str]:
+        """The current nodes that can be relied upon."""
+        return frozenset(name for name in self.names if self.watches[name].sound)
+
+    def trouble(self) -> Mapping[str, Reason]:
+        """Why the others can't, as far as that is known."""
+        return {name: w.reason for name, w in self.watches.items() if not w.sound and w.reason is not None}
+
+    # --- which are read ---
+
+    async def run(self) -> None:
+        """Read and watch for ever; returns only when cancelled."""
+        async with asyncio.TaskGroup() as group:
+            for watch in tuple(self.watches.values()):
+                group.create_task(watch.run())
+            group.create_task(self._search(group))
+
+    def search(self) -> None:
+        """Consul was out of sight: what stands there may be another state of it."""
+        self._stirred.set()
+
+    def _add(self, name: str, *, passing: bool) -> NodeWatch:
+        book = CatalogBook(name, *self._whose, self._actual, self._reaped)
+        watch = self.watches[name] = NodeWatch(book, self._watched, passing=passing)
+        return watch
+
+    async def _search(self, group: asyncio.TaskGroup) -> None:
+        backoff = Backoff(*RETRY, random.random)
+        while True:
+            self._stirred.clear()
+            try:
+                others = await self._others()
+            except ConsulError:
+                await asyncio.sleep(backoff())
+                continue
+            backoff.reset()
+            for name in others - self.watches.keys():
+                group.create_task(self._let_go(self._add(name, passing=True)))
+            self._searched = True
+            self._on_state()
+            with suppress(TimeoutError):
+                async with asyncio.timeout(SEARCH):
+                    await self._stirred.wait()
+
+    async def _others(self) -> set[str]:
+        """The nodes that carry our mark and are none of the current ones. Those that ACLs hide aren't ours."""
+        mine = {META_MANAGED_BY: MANAGED_BY, META_CLUSTER: self._whose[0], META_CONNECTION: self._whose[1]}
+        only = " and ".join(f'Meta["{key}"] == "{value}"' for key, value in mine.items())
+        answer = await self._servers.get("/v1/catalog/nodes", [("filter", only)])
+        return set(catalog_wire.decode_nodes(answer)) - set(self.names)
+
+    async def _let_go(self, watch: NodeWatch) -> None:
+        """Watch a node until nothing of ours stands on it any more, then remove it."""
+        name = watch.book.node
+        await watch.run()
+        if self._may_write():
+            await self._remove(name)
+        del self.watches[name]
+        self._actual.forget(name)
+        self._on_state()
+
+    async def _remove(self, name: str) -> None:
+        """Remove an empty node that carries our mark, as it was just read. What fails is left for the next search."""
+        try:
+            row = await self._empty(name)
+            if row is None:
+                return
+            body = catalog_wire.node_delete(name, row.ModifyIndex).body
+            verdict = catalog_wire.decode_verdict(await self._servers.transact(b"[" + body + b"]"))
+            if verdict.Errors:
+                raise Stale(Reason("Stale", f"Consul refused to remove the node {name} ({verdict.Errors[0].What})"))
+        except ConsulError as error:
+            log.warning("the empty Consul node %s could not be removed: %s", name, error.reason.message)
+            self._removed(name, error)
+        else:
+            log.info("the Consul node %s of connection %s was empty and is removed", name, self._whose[1])
+            self._removed(name, None)
+
+    async def _empty(self, name: str) -> catalog_wire.NodeRow | None:
+        """The node as it stands now; None where there is none, or it isn't ours, or holds anything at all."""
+        services_path, checks_path = paths_of(name)
+        row, services = catalog_wire.decode_services(whole(services_path, await self._servers.get(services_path)))
+        checks = catalog_wire.decode_checks(whole(checks_path, await self._servers.get(checks_path)))
+        if row is None or services or checks or not is_ours(row.Meta, *self._whose):
+            return None
+        return row
