@@ -158,7 +158,7 @@ class Operator:
         store = Namespaces(self._cache, self._queue)
         every = "/api/v1/namespaces"
         paths = [f"{every}?fieldSelector=metadata.name%3D{name}" for name in self._settings.namespaces] or [every]
-        return [kube.Reflector(client, path, kube.NAMESPACES, store) for path in paths]
+        return [kube.Reflector(client, path, kube.NAMESPACES, store, resync=self._settings.resync) for path in paths]
 
     def _watch_resources(self, client: kube.KubeClient, login: kube.Login) -> kube.CustomResources:
         default = default_connection(self._settings)

@@ -39,6 +39,7 @@ AGENT_PORT = 9500
 RESYNC = 20
 """Seconds; ten minutes as a rule."""
 LEASE = "/apis/coordination.k8s.io/v1/namespaces/default/leases/consul-registrar"
+CLAIM = "/v1/kv/consul-registrar/clusters/test"
 CONNECTIONS = f"{RESOURCES}/consulconnections"
 
 #: The writes of each mode to Consul.
@@ -296,17 +297,19 @@ class Walk:
         self._shop.open("web", 3)
 
     def _change(self) -> None:
-        """At once: an edit, one Pod fewer, and one that isn't ready."""
+        """At once: an edit, one Pod fewer, one that isn't ready; and the claim of the cluster's name is lost."""
         self._shop.tag("web", "v2")
         self._shop.scale("web", 2)
         name = min(self._shop.world.pods("web"))
         self._shop.world.annotate(name, ready="false")
+        self._shop.arena.cluster.consul.server.request("DELETE", CLAIM)
 
     def _go(self) -> None:
         self._shop.unregister("web")
 
     def wrong(self) -> Sequence[str]:
-        return self._shop.wrong()
+        claimed = self._shop.arena.oracle.consul(CLAIM).status == 200
+        return [*self._shop.wrong(), *([] if claimed else ["the cluster's name is not claimed"])]
 
     def close(self) -> None:
         """Its Pods go too."""

@@ -9,6 +9,8 @@ import pytest
 from fault_world import Arena, Shop, shop
 from operator_world import eventually
 
+from devcluster.kwok import create_nodes
+
 pytestmark = [pytest.mark.goal("G6"), pytest.mark.timeout(400)]
 NODE = "node-1"
 
@@ -62,6 +64,23 @@ def test_an_agent_that_leaves_and_comes_back_has_its_instances_again(arena: Aren
 def test_an_agent_that_is_reloaded_keeps_what_it_has(arena: Arena, web: Shop) -> None:
     arena.cluster.consul.agents[NODE].request("PUT", "/v1/agent/reload")
     web.churn("web", 5, seed=7)
+    web.settled(within=120)
+
+
+@pytest.mark.exhaustive
+def test_what_an_agent_leaves_that_is_gone_for_good_with_its_node_is_cleaned_up(arena: Arena, web: Shop) -> None:
+    """And what it remembers when it comes back after all goes, too."""
+    cluster = arena.cluster
+    cluster.consul.agents[NODE].process.kill()
+    cluster.api.request("DELETE", f"/api/v1/nodes/{NODE}")
+    try:
+        for name, pod in web.world.pods("web").items():
+            if pod["spec"]["nodeName"] == NODE:
+                web.kill_pod(name, at_once=True)
+        web.settled(within=240)
+    finally:
+        create_nodes(cluster.api, {NODE: cluster.nodes[NODE]})
+        cluster.consul.agents[NODE].process.start()
     web.settled(within=120)
 
 

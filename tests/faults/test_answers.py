@@ -115,7 +115,7 @@ def writes(mode: Mode) -> Match:
 
 
 @pytest.mark.parametrize("index", some((0, 1), 0))
-@pytest.mark.parametrize("name", some(PASSING, "reset after", "500 leadership lost", "429 with Retry-After", "409"))
+@pytest.mark.parametrize("name", some(PASSING, "reset after", "500 leadership lost", "429 with Retry-After"))
 def test_a_write_that_fails_in_a_passing_way_is_made_good(
     arena: Arena, web: Shop, mode: Mode, name: str, index: int
 ) -> None:

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from fault_world import MODES, Arena, Mode, playing
+from fault_world import MODES, Arena, Mode, playing, some
 from operator_world import eventually
 
 from devcluster import Cluster
@@ -22,7 +22,7 @@ def broken(cluster: Cluster, seer: Oracle, tmp_path_factory: pytest.TempPathFact
         yield arena
 
 
-@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("mode", some(MODES, "catalog"))
 def test_an_operator_that_believes_an_old_list_is_caught(broken: Arena, mode: Mode) -> None:
     """The scenario of `test_a_list_from_before_the_pods_removes_none_of_them`, which the real one passes."""
     web = broken.shop(mode)

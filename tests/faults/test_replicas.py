@@ -4,7 +4,7 @@ import time
 from collections.abc import Iterator
 
 import pytest
-from fault_world import MODES, Arena, Mode, shop
+from fault_world import MODES, Arena, Mode, shop, some
 from operator_world import Operator, eventually
 
 pytestmark = [pytest.mark.goal("G11")]
@@ -31,7 +31,7 @@ def rival(arena: Arena, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Op
 
 @pytest.mark.timeout(1500)
 @pytest.mark.parametrize("changes", [40, pytest.param(3000, marks=pytest.mark.exhaustive)])
-@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("mode", some(MODES, "agent"))
 def test_two_that_lead_at_once_remove_nothing_that_lives(
     arena: Arena, rival: Operator, mode: Mode, changes: int
 ) -> None:
@@ -43,7 +43,7 @@ def test_two_that_lead_at_once_remove_nothing_that_lives(
         web.settled(within=120)
 
 
-@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("mode", some(MODES, "agent"))
 def test_a_leader_that_sleeps_past_its_term_and_wakes_does_no_harm(arena: Arena, second: Operator, mode: Mode) -> None:
     with shop(arena, mode) as web:
         web.open("web", 3)

@@ -15,7 +15,7 @@ FLAT = 60.0
 """MiB by which an operator that waits may grow; a queue that grows with the waiting takes more."""
 
 
-@pytest.fixture(params=MODES)
+@pytest.fixture(params=some(MODES, "agent"))
 def web(arena: Arena, request: pytest.FixtureRequest) -> Iterator[Shop]:
     mode: Mode = request.param
     with shop(arena, mode) as made:

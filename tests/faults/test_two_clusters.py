@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 import pytest
-from fault_world import CONNECTIONS, MODES, Arena, Mode
+from fault_world import CONNECTIONS, LEASE, MODES, Arena, Mode, some
 from operator_world import CRDS, Operator, World, always, connection, eventually, pod, truth
 
 from devcluster import Cluster, Options, running
@@ -107,7 +107,7 @@ def sides(arena: Arena, other: Cluster, mode: Mode) -> tuple[Side, Side]:
     return Side("test", web.world, web.name("web"), mode), Side("other", far, web.name("web"), mode)
 
 
-@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("mode", some(MODES, "catalog"))
 def test_two_clusters_of_the_same_contents_never_touch_each_other(
     arena: Arena, other: Cluster, neighbour: Operator, sides: tuple[Side, Side]
 ) -> None:
@@ -124,6 +124,7 @@ def test_two_clusters_of_the_same_contents_never_touch_each_other(
             eventually(busy.stands)
             operator.kill()
             busy.replace_pod(PODS[1])
+            busy.world.cluster.api.request("DELETE", LEASE)
             operator.start()
             eventually(busy.stands)
             always(lambda before=before, quiet=quiet: quiet.rows() == before, during=1)
@@ -136,7 +137,7 @@ def test_two_clusters_of_the_same_contents_never_touch_each_other(
         there.close()
 
 
-@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("mode", some(MODES, "agent"))
 def test_a_second_cluster_of_the_same_name_is_refused_and_writes_nothing(
     arena: Arena, other: Cluster, sides: tuple[Side, Side], tmp_path_factory: pytest.TempPathFactory
 ) -> None:

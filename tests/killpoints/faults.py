@@ -142,13 +142,14 @@ class Replay:
 
     async def __call__(self, call: Call) -> None:
         if not self.recording and call.request.target in self._answers:
-            await call.reply(200, self._answers[call.request.target], JSON)
+            await call.send(self._answers[call.request.target])
             return
         answer = await call.forward()
         body = b"".join([piece async for piece in answer.body])
-        if self.recording and answer.head.status == 200:
-            self._answers[call.request.target] = body
-        await call.relay(Answer(_whole(answer.head, body), _once(body)))
+        head = _whole(answer.head, body)
+        if self.recording and head.status == 200:
+            self._answers[call.request.target] = head.encode() + body
+        await call.relay(Answer(head, _once(body)))
 
 
 def edited(change: Callable[[Event], Event]) -> Fault:

@@ -23,6 +23,8 @@ from killpoints.rest import BROKEN, Reply, Site
 T = TypeVar("T")
 
 _FINISHED = {"Succeeded", "Failed"}
+_WAIT = "1s"
+"""How long a blocking query waits: after that time at most it is known that nothing has happened."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,7 +185,7 @@ class Oracle:
         while not self._over.is_set():
             site = self.world.consul[turn % len(self.world.consul)]
             try:
-                reply = site.get(f"{path}?index={index}&wait=5s", timeout=15)
+                reply = site.get(f"{path}?index={index}&wait={_WAIT}", timeout=15)
             except BROKEN:
                 reply = None
             if reply is None or reply.status != 200 or not reply.index:
