@@ -15,9 +15,10 @@ from consul_registrar.api.base import milliseconds
 from consul_registrar.api.connection import ConsulConnectionSpec, RemovalGuard
 from consul_registrar.audit import Audit
 from consul_registrar.cache import Cache
-from consul_registrar.consul import ConsulError, NotSent, Registry, RegistryStatus
+from consul_registrar.consul import ConsulError, NotSent, Paced, Registry, RegistryStatus
 from consul_registrar.guard import Terms
-from consul_registrar.model import CONNECTING, Change, Node, Reason, RegistrationKey
+from consul_registrar.model import CONNECTING, Change, Deregister, Node, Reason, RegistrationKey
+from consul_registrar.pace import Pace
 from consul_registrar.writer import Lanes
 
 logger = logging.getLogger(__name__)
@@ -51,6 +52,7 @@ class _Link:
     spec: ConsulConnectionSpec
     registry: NodeRegistry | None = None
     lanes: Lanes | None = None
+    pace: Pace = field(default_factory=Pace)
     reason: Reason = field(default_factory=lambda: Reason(CONNECTING, "the connection is being set up"))
 
 
@@ -221,10 +223,11 @@ class Consuls:
         await asyncio.gather(*(link.lanes.stop() for link in self._links.values() if link.lanes is not None))
 
     async def write(self, name: str, change: Change) -> None:
-        """Write one change. Raises the ConsulError that it met."""
+        """Write one change. Raises the ConsulError that it met; `Paced` where the connection's limit says so."""
         link = self._links.get(name)
         if link is None or link.lanes is None:
             raise NotSent(self.status(name).reason)
+        _keep_pace(link, change)
         await link.lanes.write(change)
 
 
@@ -237,11 +240,23 @@ def _terms(guard: RemovalGuard) -> Terms:
     )
 
 
+def _keep_pace(link: _Link, change: Change) -> None:
+    """Nobody waits here: a limit would keep those waiting whom it doesn't concern, too."""
+    rate = link.spec.limits.writes_per_second
+    if rate is None:
+        return
+    urgent = isinstance(change, Deregister) and change.cause.final
+    after = link.pace.admit(rate, asyncio.get_running_loop().time(), urgent=urgent)
+    if after:
+        message = f"spec.limits.writesPerSecond of the connection is {rate}: the change waits for its turn"
+        raise Paced(Reason("WritesLimited", message), after)
+
+
 def _rebuilds(old: ConsulConnectionSpec, new: ConsulConnectionSpec) -> bool:
     """Whether an edit needs a new registry: all that says where and how, not what may be done.
 
     Where nothing may be written the cluster's name isn't claimed, so that makes a difference too.
     """
-    kept = {"policy", "shared_names", "removal_guard", "allowed_namespaces"}
+    kept = {"policy", "shared_names", "removal_guard", "allowed_namespaces", "limits"}
     claims = (old.policy == "Observe") == (new.policy == "Observe")
     return not claims or old.model_dump(exclude=kept) != new.model_dump(exclude=kept)

@@ -279,6 +279,11 @@ class Cause(StrEnum):
     REGISTRATION_DELETED = "registration-deleted"
     ORPHANED = "orphaned"
 
+    @property
+    def final(self) -> bool:
+        """Whether a removal for this cause is right whoever sends it, however late."""
+        return self in {Cause.GONE, Cause.REGISTRATION_DELETED}
+
 
 @dataclass(frozen=True, slots=True)
 class Evidence:

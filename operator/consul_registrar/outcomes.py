@@ -40,10 +40,12 @@ def outcome(facts: Facts, want: Want, standing: tuple[Instance, ...], *, withhel
             return None
 
 
-def failure(facts: Facts, want: Want, standing: tuple[Instance, ...], reason: Reason) -> Outcome:
-    """What is counted where a change could not be written."""
+def failure(
+    facts: Facts, want: Want, standing: tuple[Instance, ...], reason: Reason, *, problem: bool = True
+) -> Outcome:
+    """What is counted where a change could not be written; `problem`: else it only waits for its turn."""
     due = not isinstance(want, Absent | Orphaned)
-    return Outcome(name_of(facts), due, bool(standing), health_of(standing), reason, problem=True)
+    return Outcome(name_of(facts), due, bool(standing), health_of(standing), reason, problem)
 
 
 def unreachable(name: str, reason: Reason) -> Outcome:

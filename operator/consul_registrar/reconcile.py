@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 
 from consul_registrar import model
 from consul_registrar.causes import caused, evidence, read
-from consul_registrar.consul.errors import ConsulError, Throttled
+from consul_registrar.consul.errors import ConsulError, Paced, Throttled
 from consul_registrar.consul.registry import Registry
 from consul_registrar.consuls import Consuls
 from consul_registrar.desired import Absent, Facts, Kept, Present, Want, desired
@@ -202,11 +202,13 @@ class Reconciler:
 
     def _failed(self, registry: Registry, facts: Facts, want: Want, error: ConsulError) -> Failed:
         said = self._reports.outcome(facts.owner.key, registry.name, facts.subject)
-        if said is None or said.reason != error.reason:  # each retry anew would only say it again
+        paced = isinstance(error, Paced)
+        if not paced and (said is None or said.reason != error.reason):  # each retry anew would only say it again
             logger.warning("%s: %s: %s", name_of(facts), error.reason.code, error.reason.message)
         standing = registry.instances(facts.owner.key, facts.subject)
         asked = error.after or 0.0 if isinstance(error, Throttled) else 0.0
-        return Failed(failure(facts, want, standing, error.reason), asked if error.retry else _SLOW_RETRY)
+        counted = failure(facts, want, standing, error.reason, problem=not paced)
+        return Failed(counted, asked if error.retry else _SLOW_RETRY)
 
     def _done(self, registry: Registry, facts: Facts, want: Want, *, withheld: bool) -> Done:
         if isinstance(want, Absent) and not withheld:

@@ -118,6 +118,18 @@ class RemovalGuard(Model):
     rate: int = Field(default=10, ge=1, le=10_000, description="How many released removals are made in a second.")
 
 
+class Limits(Model):
+    """How much the operator may ask of this Consul."""
+
+    writes_per_second: int | None = Field(
+        default=None,
+        ge=1,
+        le=100_000,
+        description="How many changes of instances are written in a second, on average; up to a second's worth at "
+        "once. What is gone is removed first. Default: no limit.",
+    )
+
+
 class ConsulConnectionSpec(Model):
     """Which Consul, how to reach it and what may be done there."""
 
@@ -181,6 +193,7 @@ class ConsulConnectionSpec(Model):
         description="Whose registrations may be here; default: those of all namespaces. In a namespace that isn't "
         "allowed (any more) nothing is added or changed; what stands stays, save what is gone.",
     )
+    limits: Limits = Field(default_factory=Limits, description="How much the operator may ask of this Consul.")
     removal_guard: RemovalGuard = Field(
         default_factory=RemovalGuard,
         description="When removals of what is merely absent (not listed, not selected any more) are held.",

@@ -14,6 +14,7 @@ from consul_registrar.consul.errors import (
     Misdirected,
     NotSent,
     OutcomeUnknown,
+    Paced,
     Stale,
     Throttled,
 )
@@ -39,6 +40,7 @@ __all__ = [
     "NotSent",
     "OnChange",
     "OutcomeUnknown",
+    "Paced",
     "Recorded",
     "Registry",
     "RegistryStatus",

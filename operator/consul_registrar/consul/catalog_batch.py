@@ -23,7 +23,6 @@ from consul_registrar.consul.catalog_wire import (
 )
 from consul_registrar.consul.errors import ConsulError, Denied, Invalid, NotSent, Stale
 from consul_registrar.model import (
-    Cause,
     Change,
     Check,
     Deregister,
@@ -40,9 +39,6 @@ from consul_registrar.model import (
 MOST_OPS = 128
 MOST_BYTES = 256 * 1024
 """Consul takes 512 KiB; smaller requests keep its other writers, and ours to other nodes, waiting for less long."""
-
-_MONOTONE = frozenset({Cause.GONE, Cause.REGISTRATION_DELETED})
-"""Removals that are right whoever sends them, however late. All others hold only for what was read."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -79,7 +75,7 @@ def operations(change: Change, book: CatalogBook) -> tuple[Op, ...]:
         case DropCheck(instance, check_id):
             index = _standing(book.check_index(change.id, check_id), f"check {check_id}")
             return (check_delete(instance, check_id, index),)
-        case Deregister(instance, cause) if cause in _MONOTONE:
+        case Deregister(instance, cause) if cause.final:  # all others hold only for what was read
             return (service_delete(instance, None),)
         case Deregister(instance):
             return (service_delete(instance, _standing(book.index(change.id), f"instance {change.id}")),)

@@ -3,6 +3,7 @@
     ConsulError
     ├── NotSent          nothing was applied; try again (refused, DNS, no leader)
     │   └── Throttled    … not before `after` seconds (429, write limits)
+    │       └── Paced    … by the connection's own limit: nothing is wrong
     ├── OutcomeUnknown   it may have been applied; read back, then repeat (time-out, reset, leadership lost)
     ├── Stale            the state differs from what we assumed; read again, then plan again
     ├── Denied           the token may not; nothing changes until token or policy does
@@ -36,6 +37,10 @@ class Throttled(NotSent):
     def __init__(self, reason: Reason, after: float | None = None) -> None:
         super().__init__(reason)
         self.after = after
+
+
+class Paced(Throttled):
+    """It is not its turn yet."""
 
 
 class OutcomeUnknown(ConsulError):
