@@ -5,6 +5,7 @@ Consul on the word of a list that isn't complete. What the parts do is their own
 """
 
 import asyncio
+import gc
 import logging
 import os
 import secrets
@@ -270,6 +271,7 @@ class Operator:
     async def _caches_filled(self) -> None:
         for source in self._watched().values():
             await source.synced.wait()
+        gc.freeze()  # what is there by now stays: no look for garbage need pass over it again
         logger.info(
             "caches filled: %d Pods, %d nodes, %d registrations, %d connections",
             len(self._cache.pods()),

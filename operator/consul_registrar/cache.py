@@ -4,7 +4,8 @@ Decides which registrations a Pod concerns. Who fills it, never with older versi
 follows from a change (`arrivals.py`) is decided elsewhere. One changed object costs the same whatever else is there.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -19,21 +20,26 @@ _REMEMBERED = 8192
 
 @dataclass(slots=True)
 class _Selectors:
-    """The selectors of one namespace. Those with a label are found by it; the others are few, and all looked at."""
+    """The selectors of one namespace. Those with a label are found by it; the others are few, and all looked at.
+
+    `selected`: the UIDs of the Pods that each of them takes.
+    """
 
     by_label: dict[tuple[str, str], dict[RegistrationKey, Selector]] = field(default_factory=dict)
     others: dict[RegistrationKey, Selector] = field(default_factory=dict)
     known: dict[RegistrationKey, Selector] = field(default_factory=dict)
+    selected: dict[RegistrationKey, set[str]] = field(default_factory=dict)
 
-    def put(self, key: RegistrationKey, selector: Selector) -> None:
+    def put(self, key: RegistrationKey, selector: Selector, pods: Iterable[Pod]) -> None:
         self.remove(key)
         self.known[key] = selector
+        self.selected[key] = {pod.uid for pod in pods if selects(selector, pod.labels)}
         self._bucket(selector)[key] = selector
 
     def remove(self, key: RegistrationKey) -> None:
         selector = self.known.pop(key, None)
         if selector is not None:
-            del self._bucket(selector)[key]
+            del self._bucket(selector)[key], self.selected[key]
 
     def matching(self, labels: Mapping[str, str]) -> set[RegistrationKey]:
         found = {key for key, selector in self.others.items() if selects(selector, labels)}
@@ -81,7 +87,9 @@ class Cache:
         if before is not None and before.node != pod.node:
             self._leave_node(before)
         concerned = self.selecting(pod)
-        return concerned if before is None or before.labels == pod.labels else concerned | self.selecting(before)
+        left = set() if before is None or before.labels == pod.labels else self.selecting(before) - concerned
+        self._note_selected(pod, concerned, left)
+        return concerned | left
 
     def delete_pod(self, uid: str) -> set[RegistrationKey]:
         """A Pod was seen to be deleted: it is gone. The registrations that selected it."""
@@ -103,7 +111,15 @@ class Cache:
         del namespace[uid]
         if not namespace:
             del self._pods_in[pod.namespace]
-        return self.selecting(pod)
+        concerned = self.selecting(pod)
+        self._note_selected(pod, set(), concerned)
+        return concerned
+
+    def _note_selected(self, pod: Pod, by: set[RegistrationKey], left: set[RegistrationKey]) -> None:
+        for key in by:
+            self._selectors[key.namespace].selected[key].add(pod.uid)
+        for key in left:
+            self._selectors[key.namespace].selected[key].discard(pod.uid)
 
     def pods_on(self, node: str) -> list[Pod]:
         """The Pods on a node."""
@@ -120,13 +136,10 @@ class Cache:
         selectors = self._selectors.get(pod.namespace)
         return selectors.matching(pod.labels) if selectors else set()
 
-    def selected(self, key: RegistrationKey) -> set[str]:
+    def selected(self, key: RegistrationKey) -> AbstractSet[str]:
         """UIDs of the Pods that a registration selects."""
         selectors = self._selectors.get(key.namespace)
-        selector = selectors.known.get(key) if selectors else None
-        if selector is None:
-            return set()
-        return {uid for uid, pod in self._pods_in.get(key.namespace, {}).items() if selects(selector, pod.labels)}
+        return selectors.selected.get(key, frozenset()) if selectors else frozenset()
 
     # Registrations
 
@@ -140,7 +153,9 @@ class Cache:
             self._forget_selector(registration.key)
             return
         selectors = self._selectors.setdefault(registration.key.namespace, _Selectors())
-        selectors.put(registration.key, spec.pods.selector)
+        if selectors.known.get(registration.key) != spec.pods.selector:
+            pods = self._pods_in.get(registration.key.namespace, {})
+            selectors.put(registration.key, spec.pods.selector, pods.values())
 
     def note_status(self, key: RegistrationKey, uid: str, status: Mapping[str, Any]) -> None:
         """We have written a status; the API server will tell of it too, a little later."""

@@ -5,7 +5,7 @@ The fields themselves are the API's (`api/`).
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from pydantic import ValidationError
@@ -49,6 +49,12 @@ class Registration:
     meta: Meta
     spec: ServiceRegistrationSpec | Reason
     status: Mapping[str, Any]
+    connections: tuple[str, ...] = field(init=False, compare=False)
+    """The connections that it wants to be registered in; worked out once, since each event asks for them."""
+
+    def __post_init__(self) -> None:
+        names = () if isinstance(self.spec, Reason) else tuple(ref.name for ref in self.spec.consul_refs)
+        object.__setattr__(self, "connections", names)
 
     @property
     def service(self) -> str:
@@ -56,11 +62,6 @@ class Registration:
         if isinstance(self.spec, Reason):
             return ""
         return self.spec.service.name or self.key.name
-
-    @property
-    def connections(self) -> tuple[str, ...]:
-        """The connections that it wants to be registered in."""
-        return () if isinstance(self.spec, Reason) else tuple(ref.name for ref in self.spec.consul_refs)
 
     @property
     def deleting(self) -> bool:

@@ -69,6 +69,8 @@ def _arrive(wanted: Instance, standing: Sequence[Instance]) -> tuple[Change, ...
 
 def _create(wanted: Instance, others: Sequence[Instance]) -> tuple[Change, ...]:
     """A new instance. One that takes another's place begins with that one's health: the callers' view has no gap."""
+    if not others:
+        return (Register(wanted, wanted.checks, Cause.DESIRED),)
     known = {check.name: check.status for other in others for check in other.checks}
     checks = tuple(replace(c, status=c.status or known.get(c.name)) for c in wanted.checks)
     return (Register(replace(wanted, checks=checks), checks, Cause.DESIRED),)

@@ -28,7 +28,9 @@ class Operator:
         self._port = choose_port(self._address, 8080)
         script = str(Path(sys.executable).with_name("consul-registrar"))
         profile = os.environ.get("BENCH_PROFILE", "")
-        start = (sys.executable, "-m", "cProfile", "-o", profile, script) if profile else (script,)
+        start = (
+            (sys.executable, str(Path(__file__).with_name("profiled.py")), profile, script) if profile else (script,)
+        )
         command = (*start, "run", f"--cluster-name={CLUSTER_NAME}", f"--health-address={self._address}:{self._port}")
         environment = {"KUBECONFIG": str(cluster.kubeconfig), "PYTHONPATH": str(source / "operator")}
         program = Program(f"operator-{name}", command, ready=self._is_ready, environment=environment)

@@ -3,6 +3,7 @@
 Decides names and defaults of the settings; what they mean is `settings.py`'s and `app.py`'s matter.
 """
 
+import gc
 import os
 import re
 import sys
@@ -14,6 +15,10 @@ from pydantic import ValidationError
 from consul_registrar import __version__, app, logs
 from consul_registrar.kube import LoginFailed
 from consul_registrar.settings import EnvironmentInvalid, Settings, default_connection, split_address
+
+#: How seldom Python looks for garbage in cycles, of which we make next to none: each full look stops all work, for
+#: longer the more there is. By default it would look at thousands of young Pods over and over while they are listed.
+_COLLECT = (20_000, 20, 20)
 
 _CLUSTER_NAME = r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?"
 
@@ -119,6 +124,7 @@ def run(
     )
     _check_environment(settings)
     logs.set_up(settings.log_format, settings.log_level)
+    gc.set_threshold(*_COLLECT)
     try:
         uvloop.run(app.run(settings))
     except LoginFailed as error:

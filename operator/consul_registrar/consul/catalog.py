@@ -116,7 +116,8 @@ class CatalogRegistry:
             removed,
         )
         watches = self._nodes.watches
-        self._writer = CatalogWriter((cluster, name), settings.datacenter, self._servers, watches, may_write)
+        own = self._nodes.own
+        self._writer = CatalogWriter((cluster, name), settings.datacenter, self._servers, watches, own, may_write)
         self._ready = False
         self._told: frozenset[str] = frozenset()
         self._news = asyncio.Event()

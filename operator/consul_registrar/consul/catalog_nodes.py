@@ -22,6 +22,7 @@ from consul_registrar.consul.catalog_book import CatalogBook
 from consul_registrar.consul.catalog_servers import Servers
 from consul_registrar.consul.catalog_watch import NodeWatch, Watched, paths_of, whole
 from consul_registrar.consul.errors import ConsulError, Stale
+from consul_registrar.consul.own_writes import OwnWrites
 from consul_registrar.consul.transport import RETRY
 from consul_registrar.consul.virtual import node_names
 from consul_registrar.consul.wire import is_ours
@@ -59,7 +60,8 @@ class CatalogNodes:
         self._on_state = on_state
         self._may_write = may_write
         self._removed = removed
-        self._watched = Watched(*whose, servers, actual, on_read, on_state)
+        self.own = OwnWrites()
+        self._watched = Watched(*whose, servers, actual, self.own, on_read, on_state)
         self._searched = False
         self._stirred = asyncio.Event()
         for name in self.names:

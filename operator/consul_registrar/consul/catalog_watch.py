@@ -1,10 +1,11 @@
 """Decides when a virtual node is read, and whether what is known of it can be relied upon.
 
 Two blocking queries tell that something has changed, services or checks; their filters let nothing through, so that
-such an answer costs next to nothing. Then the node is read, completely and without waiting, and only after that the
-queries wait again, from the indexes of that read: so no change is missed, and a node is read a few times a second at
-most. What only our own writes can have caused is read later still, since it is known; whatever else changed meanwhile
-is found by that read.
+such an answer costs next to nothing. What only our own writes can have caused is known, so the query just waits on
+(`own_writes.py`): else the cost of a change would grow with its node. Otherwise the node is read, completely and
+without waiting, and only after that the queries wait again, from the indexes of that read: so no change is missed, and
+a node is read a few times a second at most, less often where our own writes go on. And what was taken for ours is read
+all the same once the node has come to rest.
 """
 
 import asyncio
@@ -25,6 +26,7 @@ from consul_registrar.consul.catalog_book import CatalogBook
 from consul_registrar.consul.catalog_servers import Servers
 from consul_registrar.consul.catalog_wire import NodeRow
 from consul_registrar.consul.errors import ConsulError, Denied, Misdirected, NotSent
+from consul_registrar.consul.own_writes import OwnWrites, Ring, Whose
 from consul_registrar.consul.transport import RETRY
 from consul_registrar.consul.wire import is_ours
 from consul_registrar.model import Key, Reason
@@ -46,8 +48,13 @@ OWN_MOST = 1.4
 TRIES = 3
 """How often a node that was never read is tried, before the others do without."""
 
-ECHO = 0.3
-"""Seconds after an acknowledged write in which a change of its node is taken for that write's."""
+ACKNOWLEDGED = 1.0
+"""Seconds for which what has rung waits for the answer to a write of ours that may have been it."""
+
+REST = 10.0
+REST_MOST = 600.0
+"""Seconds after the last change that was taken for ours until the node is read all the same; the most while they go on.
+Up to twice that, so that not all nodes are read at once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +67,7 @@ class Watched:
     connection: str
     servers: Servers
     actual: Actual
+    own: OwnWrites
     on_read: Callable[[AbstractSet[Key]], None]
     on_state: Callable[[], None]
 
@@ -84,7 +92,10 @@ class NodeWatch:
         self._armed = (asyncio.Event(), asyncio.Event())
         self._rung = asyncio.Event()
         self._hurry = asyncio.Event()
-        self._echo_until = 0.0
+        self._since = [0.0, 0.0]
+        self._answered = asyncio.Event()
+        self._believed_at = 0.0
+        self._rests: asyncio.TimerHandle | None = None
         self._read_at = 0.0
         self._spacing = SPACING
         self._patience = OWN
@@ -94,9 +105,9 @@ class NodeWatch:
         self._hurry.set()
         self._rung.set()
 
-    def wrote(self) -> None:
-        """A write of ours was acknowledged: the change that it makes is known."""
-        self._echo_until = time.monotonic() + ECHO
+    def answered(self) -> None:
+        """A write of ours that may change the node has its answer."""
+        self._answered.set()
 
     async def run(self) -> None:
         """Watch for ever, whatever Consul answers; a passing node until nothing of ours is left there."""
@@ -140,12 +151,43 @@ class NodeWatch:
             await self._armed[which].wait()
             index = self._indexes[which]
             answer = await self._watched.servers.block(self._paths[which], [("index", index), ("wait", WAIT), nothing])
-            if max(answer.index, 1) == index:
-                continue
-            self._armed[which].clear()
-            if time.monotonic() > self._echo_until:
-                self._hurry.set()
+            told, now = max(answer.index, 1), time.monotonic()
+            if told != index:
+                ring = Ring(self.book.node, told, self._since[which], now, exact=which == 0)
+                whose = await self._judge(ring)
+                if whose is Whose.OURS and told > index and not self.passing:
+                    self._believe()
+                else:
+                    self._armed[which].clear()
+                    self._rung.set()
+            self._indexes[which], self._since[which] = told, now
+
+    async def _judge(self, ring: Ring) -> Whose:
+        """Whose change it is. What is on its way may be it: then only the answer tells."""
+        own = self._watched.own
+        if own.is_sending(self.book.node):
+            self._answered.clear()
+            with suppress(TimeoutError):
+                async with asyncio.timeout(ACKNOWLEDGED):
+                    await self._answered.wait()
+        whose = own.whose(ring)
+        if whose is Whose.FOREIGN:
+            self._hurry.set()
+        return whose
+
+    def _believe(self) -> None:
+        """What changed is known, as far as can be told: it is read once the node has come to rest."""
+        self._believed_at = time.monotonic()
+        if self._rests is None:
+            self._rest()
+
+    def _rest(self) -> None:
+        now = time.monotonic()
+        if self._rests is not None and (now - self._believed_at >= REST or now - self._read_at >= REST_MOST):
+            self._rests = None
             self._rung.set()
+        else:
+            self._rests = asyncio.get_running_loop().call_later(REST * (1 + random.random()), self._rest)  # noqa: S311
 
     async def _pause(self) -> None:
         """Until the node is to be read again: soon after a change, later after one of our own."""
@@ -173,7 +215,7 @@ class NodeWatch:
         self._read_at = time.monotonic()
         changed = book.take(row, service_rows, check_rows, services.index, began, self._read_at)
         self._spacing = min(max(SPACING, 5 * (self._read_at - at)), SLOWEST)
-        self._indexes = [max(services.index, 1), max(checks.index, 1)]
+        self._indexes, self._since = [max(services.index, 1), max(checks.index, 1)], [at, at]
         for armed in self._armed:
             armed.set()
         self._found_sound()

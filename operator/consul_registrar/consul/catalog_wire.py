@@ -207,6 +207,12 @@ class Result(msgspec.Struct, frozen=True):
     Service: ServiceRow | None = None
     Check: CheckRow | None = None
 
+    @property
+    def index(self) -> int:
+        """Its version."""
+        row = self.Service or self.Check or self.Node
+        return row.ModifyIndex if row else 0
+
 
 class Fault(msgspec.Struct, frozen=True):
     """Why a transaction was refused, and on account of which operation."""
@@ -220,6 +226,11 @@ class Verdict(msgspec.Struct, frozen=True):
 
     Results: list[Result] | None = None
     Errors: list[Fault] | None = None
+
+    @property
+    def index(self) -> int:
+        """The transaction's place in Consul's log, unless it only removed, or changed nothing; 0: nothing tells."""
+        return max((result.index for result in self.Results or ()), default=0)
 
 
 _node_services = msgspec.json.Decoder(_NodeServices)

@@ -11,15 +11,18 @@ changes nothing.
 """
 
 import logging
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import replace
 
 from consul_registrar.consul import catalog_batch as batch
 from consul_registrar.consul.catalog_batch import Composed, Unit
 from consul_registrar.consul.catalog_servers import Servers
 from consul_registrar.consul.catalog_watch import NodeWatch
-from consul_registrar.consul.catalog_wire import Fault, Op, Result, decode_verdict, node_op
+from consul_registrar.consul.catalog_wire import Fault, Op, Result, Verdict, decode_verdict, node_op
 from consul_registrar.consul.errors import ConsulError, Invalid, NotSent, OutcomeUnknown, Stale
+from consul_registrar.consul.own_writes import OwnWrites
 from consul_registrar.consul.virtual import node_meta
 from consul_registrar.model import Change, Deregister, DropCheck, Feed, Reason, Register
 
@@ -40,12 +43,14 @@ class CatalogWriter:
         datacenter: str,
         servers: Servers,
         watches: Mapping[str, NodeWatch],
+        own: OwnWrites,
         may_write: Callable[[], bool],
     ) -> None:
         self._whose = whose
         self._datacenter = datacenter
         self._servers = servers
         self._watches = watches
+        self._own = own
         self._may_write = may_write
 
     async def apply(self, changes: Sequence[Change]) -> list[ConsulError | None]:
@@ -95,7 +100,7 @@ class CatalogWriter:
     async def _send(self, units: Sequence[Unit], outcomes: Outcomes) -> Sequence[Unit]:
         """One transaction; returns what is to be sent again. Raises where it says nothing of single operations."""
         request = batch.compose(units, self._needs(units))
-        verdict = decode_verdict(await self._servers.transact(request.body))
+        verdict = await self._transact(request.body, {unit.change.node for unit in units})
         if not verdict.Errors:
             self._note(request, verdict.Results or ())
             outcomes.update({unit.at: None for unit in units})
@@ -104,6 +109,19 @@ class CatalogWriter:
         if not refused:
             raise NotSent(Reason("TransactionRefused", f"Consul refused a transaction: {verdict.Errors[0].What}"))
         return self._sift(units, refused, outcomes)
+
+    async def _transact(self, body: bytes, nodes: AbstractSet[str]) -> Verdict:
+        """Who watches these nodes is told afterwards what of their changes is our doing."""
+        self._own.sending(nodes)
+        try:
+            verdict = decode_verdict(await self._servers.transact(body))
+            if not verdict.Errors:
+                self._own.wrote(verdict.index, nodes, time.monotonic())
+            return verdict
+        finally:
+            self._own.sending(())
+            for node in nodes:
+                self._watches[node].answered()
 
     def _sift(self, units: Sequence[Unit], refused: Mapping[int, Fault], outcomes: Outcomes) -> list[Unit]:
         """What is left of a refused request: what is not to blame, and what the making of its node will mend."""
@@ -175,7 +193,6 @@ class CatalogWriter:
 
     def _note_change(self, change: Change, written: Sequence[Result]) -> None:
         watch = self._watches[change.node]
-        watch.wrote()
         services = [result.Service for result in written if result.Service is not None]
         checks = [result.Check for result in written if result.Check is not None]
         match change:

@@ -1,0 +1,105 @@
+"""Decides whether a change of a node that Consul tells of can only be ours; pure, the clock is an argument.
+
+Consul's log gives each write the next number, whoever makes it. Our transactions leave one after the other, and each
+answer names its number (not that of one that only removes). So where, counted on from an earlier transaction of ours,
+nothing but our own fits up to the number that a query tells, the log holds nothing else in between, and no change of
+anybody else's can hide behind ours.
+
+How far back that count must reach: a waiting query is woken as soon as its node changes, so what was written `WOKEN`
+seconds before would have rung by itself. Where the count has a gap the change is ours, and perhaps not alone. Nothing
+rests on this alone: every node is read completely all the same, later (`catalog_watch.py`).
+"""
+
+from bisect import bisect_left, bisect_right
+from collections.abc import Iterable
+from dataclasses import dataclass
+from enum import Enum
+
+WOKEN = 0.1
+"""Seconds after which a change would have rung."""
+
+ECHO = 0.3
+"""Seconds after a write of ours in which what rings, and can't be told apart, is taken for ours."""
+
+KEPT = 8192
+"""How many writes are remembered, at least half of them."""
+
+
+class Whose(Enum):
+    OURS = "ours alone"
+    MIXED = "ours, perhaps not alone"
+    FOREIGN = "somebody else's"
+
+
+@dataclass(frozen=True, slots=True)
+class Ring:
+    """What a query tells: the node's change, at `index`, at the time `at`; it had waited `since` then.
+
+    `exact`: the index is that of the node's own last change (of its services); else of some last change (of checks).
+    """
+
+    node: str
+    index: int
+    since: float
+    at: float
+    exact: bool
+
+
+class OwnWrites:
+    """The transactions of one connection, in the order in which they were acknowledged, which is the log's."""
+
+    def __init__(self) -> None:
+        self._floor: list[int] = []  # the highest number told up to each of them: its own, where it told one
+        self._times: list[float] = []
+        self._last: dict[str, float] = {}
+        self._last_unnamed: dict[str, float] = {}
+        self._sending: frozenset[str] = frozenset()
+
+    def sending(self, nodes: Iterable[str]) -> None:
+        """A transaction is on its way that changes these nodes; none: no more."""
+        self._sending = frozenset(nodes)
+
+    def is_sending(self, node: str) -> bool:
+        """Whether what has rung may be a write that isn't acknowledged yet."""
+        return node in self._sending
+
+    def wrote(self, index: int, nodes: Iterable[str], now: float) -> None:
+        """A transaction was acknowledged. `index`: the highest that it told of, 0: none.
+
+        What was written as it stood keeps its old number, which isn't the transaction's.
+        """
+        highest = self._floor[-1] if self._floor else 0
+        self._floor.append(max(index, highest))
+        self._times.append(now)
+        last = self._last if index > highest else self._last_unnamed
+        last.update(dict.fromkeys(nodes, now))
+        if len(self._floor) > KEPT:
+            del self._floor[: KEPT // 2], self._times[: KEPT // 2]
+
+    def whose(self, ring: Ring) -> Whose:
+        """Whose change a query tells of."""
+        at = self._place(ring.index)
+        if at is not None and self._is_whole(at, ring):
+            return Whose.OURS
+        recent = max(self._last_unnamed.get(ring.node, 0.0), 0.0 if ring.exact else self._last.get(ring.node, 0.0))
+        named = at is not None and self._floor[at] == ring.index
+        return Whose.MIXED if named or (recent and ring.at - recent < ECHO) else Whose.FOREIGN
+
+    def _place(self, index: int) -> int | None:
+        """Which of the writes has this number, or must have it where nothing of others' came between."""
+        named = bisect_right(self._floor, index) - 1
+        if named < 0 or not self._floor[named]:
+            return None
+        first = bisect_left(self._floor, self._floor[named])
+        place = first + index - self._floor[named]
+        return place if place <= named else None
+
+    def _is_whole(self, at: int, ring: Ring) -> bool:
+        """Whether the log is ours from a write long enough before up to this one. A late ring reaches back further."""
+        rang = ring.at if ring.since <= ring.at - WOKEN else ring.since
+        before = min(rang, self._times[at]) - max(WOKEN, ring.at - self._times[at])
+        base = bisect_right(self._times, before) - 1
+        if base < 0 or not self._floor[base]:
+            return False
+        first = bisect_left(self._floor, self._floor[base])
+        return first < at and ring.index - self._floor[first] == at - first

@@ -1,0 +1,118 @@
+"""Whether a change that Consul tells of can only be ours: by counting in its log."""
+
+import random
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from consul_registrar.consul.own_writes import ECHO, KEPT, WOKEN, OwnWrites, Ring, Whose
+
+LONG_AGO = -100.0
+
+
+def written(*writes: tuple[int, str, float]) -> OwnWrites:
+    """Transactions: the number that was told (0: none), the node, when."""
+    own = OwnWrites()
+    for index, node, at in writes:
+        own.wrote(index, [node], at)
+    return own
+
+
+def ring(node: str, index: int, at: float, since: float = LONG_AGO, *, exact: bool = True) -> Ring:
+    return Ring(node, index, since, at, exact)
+
+
+def test_what_follows_on_our_last_write_is_ours() -> None:
+    own = written((100, "a", 0.5), (101, "b", 1.0))
+    assert own.whose(ring("b", 101, 1.01)) is Whose.OURS
+
+
+def test_a_removal_is_ours_where_nothing_else_fits_between() -> None:
+    own = written((100, "a", 0.5), (0, "b", 1.0), (102, "a", 1.05))
+    assert own.whose(ring("b", 101, 1.06)) is Whose.OURS
+
+
+def test_so_is_one_that_nothing_followed_yet() -> None:
+    own = written((100, "a", 0.5), (0, "b", 1.0))
+    assert own.whose(ring("b", 101, 1.01)) is Whose.OURS
+    assert own.whose(ring("b", 102, 1.01)) is Whose.MIXED
+
+
+def test_what_stands_between_may_hide_something() -> None:
+    own = written((100, "a", 0.5), (102, "b", 1.0))
+    assert own.whose(ring("b", 102, 1.01)) is Whose.MIXED
+
+
+def test_what_was_long_before_would_have_rung() -> None:
+    own = written((100, "a", 0.5), (105, "c", 1.0), (106, "b", 1.0 + 2 * WOKEN))
+    assert own.whose(ring("b", 106, 1.01 + 2 * WOKEN)) is Whose.OURS
+
+
+def test_while_nobody_waited_nothing_would_have_rung() -> None:
+    own = written((100, "a", 0.5), (105, "c", 1.0), (106, "b", 1.0 + 1.2 * WOKEN))
+    at = 1.0 + 1.3 * WOKEN
+    assert own.whose(ring("b", 106, at)) is Whose.OURS
+    assert own.whose(ring("b", 106, at, since=1.0 + 0.5 * WOKEN)) is Whose.MIXED
+
+
+def test_the_later_a_ring_the_further_back_it_may_have_missed_something() -> None:
+    own = written((100, "a", 0.5), (105, "c", 1.0), (106, "b", 1.0 + 2 * WOKEN))
+    assert own.whose(ring("b", 106, 1.0 + 5 * WOKEN)) is Whose.MIXED
+
+
+def test_an_index_that_we_never_wrote_is_somebody_elses() -> None:
+    own = written((100, "a", 0.5), (101, "b", 1.0))
+    assert own.whose(ring("b", 102, 1.01)) is Whose.FOREIGN
+
+
+def test_an_index_that_is_not_the_nodes_own_says_less() -> None:
+    own = written((100, "a", 0.5), (101, "b", 1.0))
+    assert own.whose(ring("b", 102, 1.01, exact=False)) is Whose.MIXED
+    assert own.whose(ring("b", 102, 1.01 + ECHO, exact=False)) is Whose.FOREIGN
+    assert own.whose(ring("c", 102, 1.01, exact=False)) is Whose.FOREIGN
+
+
+def test_our_first_write_may_not_be_alone() -> None:
+    own = written((100, "a", 0.5))
+    assert own.whose(ring("a", 100, 0.51)) is Whose.MIXED
+    assert OwnWrites().whose(ring("a", 100, 0.51)) is Whose.FOREIGN
+
+
+def test_what_is_written_as_it_stood_has_no_number_of_its_own() -> None:
+    own = written((100, "a", 0.5), (90, "b", 1.0), (102, "a", 1.05))
+    assert own.whose(ring("a", 102, 1.06)) is Whose.OURS
+
+
+def test_a_write_on_its_way_is_known() -> None:
+    own = OwnWrites()
+    own.sending(["a"])
+    assert (own.is_sending("a"), own.is_sending("b")) == (True, False)
+    own.sending([])
+    assert not own.is_sending("a")
+
+
+def test_little_is_remembered() -> None:
+    own = written(*((index, "a", float(index)) for index in range(1, 3 * KEPT)))
+    assert len(own._floor) == len(own._times) <= KEPT
+    last = 3 * KEPT - 1
+    assert own.whose(ring("a", last, last + 0.01)) is Whose.OURS
+
+
+ENTRIES = st.lists(st.tuples(st.sampled_from("ab"), st.sampled_from(["set", "remove", "foreign"])), max_size=40)
+
+
+@given(ENTRIES, st.integers(0, 2**32), st.floats(0.0005, 0.2))
+def test_nobody_elses_change_stays_hidden(entries: list[tuple[str, str]], seed: int, pause: float) -> None:
+    """Everybody's writes, told at once or several together: what is foreign is never taken for ours."""
+    chance, own, now = random.Random(seed), written((100, "", 0.5)), 10.0
+    hidden, told = {"a": False, "b": False}, {"a": 0.0, "b": 0.0}
+    for index, (node, kind) in enumerate(entries, 101):
+        now += pause
+        if kind == "foreign":
+            hidden[node] = True
+        else:
+            own.wrote(index if kind == "set" else 0, [node], now)
+        if chance.random() < 0.5 or pause > WOKEN / 2:  # what has waited that long is told
+            whose = own.whose(ring(node, index, now + 0.0001, since=told[node]))
+            assert whose is not Whose.OURS or not hidden[node]
+            hidden[node], told[node] = False, now
