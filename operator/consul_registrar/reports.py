@@ -134,7 +134,10 @@ class Reports:
         return self._tallies
 
     def _tally(self, key: RegistrationKey) -> Tally:
-        return self._tallies.setdefault(key, Tally())
+        tally = self._tallies.get(key)
+        if tally is None:
+            tally = self._tallies[key] = Tally()
+        return tally
 
     # writing
 

@@ -106,9 +106,15 @@ class Tally:
 
     def expect(self, connection: str, subject: str) -> None:
         """An outcome will come: until then the counts are not the whole truth."""
-        there = self._consuls.setdefault(connection, _InConsul())
+        there = self._in(connection)
         if subject not in there.outcomes:
             there.awaited.add(subject)
+
+    def _in(self, connection: str) -> _InConsul:
+        there = self._consuls.get(connection)
+        if there is None:
+            there = self._consuls[connection] = _InConsul()
+        return there
 
     def renew(self) -> None:
         """All outcomes are of the past: await each anew."""
@@ -130,7 +136,7 @@ class Tally:
 
     def put(self, connection: str, subject: str, outcome: Outcome | None) -> bool:
         """Set an outcome, None: there is nothing (any more). Whether that changes anything."""
-        there = self._consuls.setdefault(connection, _InConsul())
+        there = self._in(connection)
         awaited = subject in there.awaited
         there.awaited.discard(subject)
         before = there.outcomes.get(subject)

@@ -166,7 +166,7 @@ class Stage:
         async def there() -> bool:
             return await self.consul.instances() == wanted
 
-        return await until(there, f"{wanted} instances in Consul")
+        return await until(there, f"{wanted} instances in Consul", every=0.05)
 
     async def led_by_way_of(self, url: str) -> None:
         """Let the connection use another address of Consul's, and wait until it does."""

@@ -152,8 +152,27 @@ async def test_our_own_writes_are_no_news_and_cost_few_reads(catalog):
             what for what, _, _ in way.requests if what.startswith("GET /v1/catalog/node-serv") and "index" not in what
         ]
         assert len(transactions(way)) == 50
-        assert len(reads) < 12
+        assert len(reads) <= 3
         assert registry.actual("u1") == replace(registry.actual("u1"), port=1049)
+
+
+async def test_what_was_taken_for_ours_is_read_once_the_node_rests(catalog, monkeypatch):
+    monkeypatch.setattr("consul_registrar.consul.catalog_watch.REST", 0.5)
+    async with recorded(catalog.consul) as way, running(to(f"http://127.0.0.1:{way.port}")) as registry:
+        await registry.is_ready()
+        (one,) = await _written(registry, "u1")
+        for number in range(10):
+            await registry.write(register(replace(one, port=1000 + number)))
+        way.requests.clear()
+
+        def reads() -> list[str]:
+            path = f"GET /v1/catalog/node-services/{one.node}"
+            return [what for what, _, _ in way.requests if what.startswith(path) and "index" not in what]
+
+        await eventually(lambda: len(reads()) > 0)
+        await asyncio.sleep(2)
+        assert len(reads()) <= 2
+        assert registry.changed == []
 
 
 async def test_nothing_is_asked_or_written_while_nothing_changes(catalog):
