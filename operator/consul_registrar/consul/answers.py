@@ -14,6 +14,10 @@ from consul_registrar.model import Reason
 TRANSACTION = "/v1/txn"
 """Its 409 says which of its operations were refused, and why."""
 
+CONSISTENT = (("consistent", ""),)
+"""Asks for a read that the leader has made sure of. Without it a leader that was just started answers out of the middle
+of its log: with what stood there long ago. For the first read after Consul was out of sight."""
+
 _SHOWN = 300
 """How many characters of an answer's text go into a message."""
 

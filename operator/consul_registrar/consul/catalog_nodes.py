@@ -17,6 +17,7 @@ from contextlib import suppress
 from consul_registrar.actual import Actual
 from consul_registrar.backoff import Backoff
 from consul_registrar.consul import catalog_wire
+from consul_registrar.consul.answers import CONSISTENT
 from consul_registrar.consul.book import Subject
 from consul_registrar.consul.catalog_book import CatalogBook
 from consul_registrar.consul.catalog_servers import Servers
@@ -61,8 +62,9 @@ class CatalogNodes:
         self._may_write = may_write
         self._removed = removed
         self.own = OwnWrites()
-        self._watched = Watched(*whose, servers, actual, self.own, on_read, on_state)
+        self._watched = Watched(*whose, servers, actual, self.own, on_read, self._changed)
         self._searched = False
+        self._awaited: set[str] = set(self.names)
         self._stirred = asyncio.Event()
         for name in self.names:
             self._add(name, passing=False)
@@ -71,9 +73,13 @@ class CatalogNodes:
 
     @property
     def ready(self) -> bool:
-        """Whether there are nodes to work with, and the others can't be waited for."""
+        """Whether there are nodes to work with, and the others can't be waited for.
+
+        A former node that is found later, while work goes on, is waited for by nobody.
+        """
         current = [self.watches[name] for name in self.names]
-        return self._searched and all(w.tried for w in self.watches.values()) and self._proven(current)
+        awaited = [watch for name, watch in self.watches.items() if name in self._awaited]
+        return self._searched and all(watch.tried for watch in awaited) and self._proven(current)
 
     def _proven(self, current: list[NodeWatch]) -> bool:
         """An empty node looks the same to a token that may read nothing, so where some are denied it proves nothing."""
@@ -99,8 +105,15 @@ class CatalogNodes:
             group.create_task(self._search(group))
 
     def search(self) -> None:
-        """Consul was out of sight: what stands there may be another state of it."""
+        """Consul was out of sight: it may be in another state now. Nothing is ready before that is known."""
+        self._searched = False
         self._stirred.set()
+
+    def _changed(self) -> None:
+        """A node has come back, or failed. Where one does, so may the search."""
+        if not self._searched:
+            self._stirred.set()
+        self._on_state()
 
     def _add(self, name: str, *, passing: bool) -> NodeWatch:
         book = CatalogBook(name, *self._whose, self._actual, self._reaped)
@@ -114,22 +127,27 @@ class CatalogNodes:
             try:
                 others = await self._others()
             except ConsulError:
-                await asyncio.sleep(backoff())
+                await self._rest(backoff())
                 continue
             backoff.reset()
             for name in others - self.watches.keys():
                 group.create_task(self._let_go(self._add(name, passing=True)))
-            self._searched = True
-            self._on_state()
-            with suppress(TimeoutError):
-                async with asyncio.timeout(SEARCH):
-                    await self._stirred.wait()
+            if not self._searched:
+                self._awaited = {*self.names, *others}
+                self._searched = True
+                self._on_state()
+            await self._rest(SEARCH)
+
+    async def _rest(self, seconds: float) -> None:
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._stirred.wait()
 
     async def _others(self) -> set[str]:
         """The nodes that carry our mark and are none of the current ones. Those that ACLs hide aren't ours."""
         mine = {META_MANAGED_BY: MANAGED_BY, META_CLUSTER: self._whose[0], META_CONNECTION: self._whose[1]}
         only = " and ".join(f'Meta["{key}"] == "{value}"' for key, value in mine.items())
-        answer = await self._servers.get("/v1/catalog/nodes", [("filter", only)])
+        answer = await self._servers.get("/v1/catalog/nodes", [("filter", only), *CONSISTENT])
         return set(catalog_wire.decode_nodes(answer)) - set(self.names)
 
     async def _let_go(self, watch: NodeWatch) -> None:
@@ -162,8 +180,10 @@ class CatalogNodes:
     async def _empty(self, name: str) -> catalog_wire.NodeRow | None:
         """The node as it stands now; None where there is none, or it isn't ours, or holds anything at all."""
         services_path, checks_path = paths_of(name)
-        row, services = catalog_wire.decode_services(whole(services_path, await self._servers.get(services_path)))
-        checks = catalog_wire.decode_checks(whole(checks_path, await self._servers.get(checks_path)))
+        row, services = catalog_wire.decode_services(
+            whole(services_path, await self._servers.get(services_path, CONSISTENT))
+        )
+        checks = catalog_wire.decode_checks(whole(checks_path, await self._servers.get(checks_path, CONSISTENT)))
         if row is None or services or checks or not is_ours(row.Meta, *self._whose):
             return None
         return row

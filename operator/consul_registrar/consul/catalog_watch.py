@@ -21,7 +21,7 @@ from urllib.parse import quote
 from consul_registrar.actual import Actual
 from consul_registrar.backoff import Backoff
 from consul_registrar.consul import catalog_wire
-from consul_registrar.consul.answers import Answer
+from consul_registrar.consul.answers import CONSISTENT, Answer
 from consul_registrar.consul.catalog_book import CatalogBook
 from consul_registrar.consul.catalog_servers import Servers
 from consul_registrar.consul.catalog_wire import NodeRow
@@ -207,8 +207,9 @@ class NodeWatch:
         """Read the node completely. What is acknowledged meanwhile is known better than by this read."""
         book, servers = self.book, self._watched.servers
         began, at = self._watched.actual.begin(), time.monotonic()
-        services = whole(self._paths[0], await servers.get(self._paths[0]))
-        checks = whole(self._paths[1], await servers.get(self._paths[1]))
+        params = () if self.sound else CONSISTENT
+        services = whole(self._paths[0], await servers.get(self._paths[0], params))
+        checks = whole(self._paths[1], await servers.get(self._paths[1], params))
         row, service_rows = catalog_wire.decode_services(services)
         self._refuse_foreign(row)
         check_rows = catalog_wire.decode_checks(checks)

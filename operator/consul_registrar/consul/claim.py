@@ -27,7 +27,7 @@ from urllib.parse import quote
 import msgspec
 
 from consul_registrar.backoff import Backoff
-from consul_registrar.consul.answers import Answer, Request, next_index, not_found
+from consul_registrar.consul.answers import CONSISTENT, Answer, Request, next_index, not_found
 from consul_registrar.consul.errors import ConsulError, Denied, Misdirected
 from consul_registrar.consul.transport import RETRY
 from consul_registrar.model import CONNECTING, Reason
@@ -178,13 +178,13 @@ class Claim:
 
     async def _read(self) -> Found | None:
         """The claim: at once at first and after a failure, else when it has changed."""
-        params = [("index", self._index), ("wait", WAIT)] if self._index else []
+        params = [("index", self._index), ("wait", WAIT)] if self._index else CONSISTENT
         answer = await self._consul.get(self._path, params)
         self._index = next_index(self._index, answer.index)
         return self._decoded(answer)
 
     async def _ask(self) -> Found | None:
-        return self._decoded(await self._consul.get(self._path))
+        return self._decoded(await self._consul.get(self._path, CONSISTENT))
 
     def _decoded(self, answer: Answer) -> Found | None:
         if answer.code != 404:

@@ -1,5 +1,6 @@
 """Which virtual nodes are read, relied upon and removed, against a real Consul."""
 
+import asyncio
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
@@ -181,3 +182,23 @@ async def test_more_virtual_nodes_move_nothing(catalog):
     async with running(to(url, virtual_nodes=5)) as many:
         await many.is_ready()
         assert not any(many.planned(many.web(f"u{number}")) for number in range(10))
+
+
+async def test_a_former_node_that_must_stay_disturbs_nobody(catalog, monkeypatch):
+    """It is found again by each search."""
+    monkeypatch.setattr("consul_registrar.consul.catalog_nodes.SEARCH", 0.2)
+    mark = {"managed-by": "consul-registrar", "k8s-cluster": CLUSTER, "k8s-connection": "default"}
+    catalog.ask("PUT", "/v1/catalog/register", {"Node": "tests-default-08", "Address": "127.0.0.1", "NodeMeta": mark})
+    catalog.register("tests-default-08", {"ID": "vm", "Service": "vm"})
+    async with recorded(catalog.consul) as way, running(to(f"http://127.0.0.1:{way.port}")) as registry:
+        await registry.is_ready()
+
+        def searches() -> int:
+            return sum(what.startswith("GET /v1/catalog/nodes") for what, _, _ in way.requests)
+
+        before = searches()
+        await eventually(lambda: searches() > before + 3)
+        assert registry.registry.status().ready
+        assert registry.states == [""]
+        await asyncio.sleep(1)
+        assert searches() < before + 20
