@@ -24,6 +24,11 @@ def web(arena: Arena) -> Iterator[Shop]:
         yield made
 
 
+def nodes(web: Shop) -> set[str]:
+    """The Consul nodes that have an instance."""
+    return {row["Node"] for row in web.world.catalog(web.name("web")).values()}
+
+
 def on_node(web: Shop) -> str:
     return min(name for name, pod in web.world.pods("web").items() if pod["spec"]["nodeName"] == NODE)
 
@@ -49,6 +54,7 @@ def test_an_agent_that_restarts_with_its_data_loses_nothing(arena: Arena, web: S
 def test_an_agent_that_lost_its_data_is_told_everything_anew(arena: Arena, web: Shop) -> None:
     arena.oracle.excuse(web.name("web"))
     arena.cluster.consul.agents[NODE].restart(keep_data=False)
+    eventually(lambda: arena.oracle.left)
     web.settled(within=150)
 
 
@@ -56,6 +62,7 @@ def test_an_agent_that_leaves_and_comes_back_has_its_instances_again(arena: Aren
     arena.oracle.excuse(web.name("web"))
     agent = arena.cluster.consul.agents[NODE]
     agent.process.stop()
+    eventually(lambda: NODE not in nodes(web))
     web.scale("web", 5)
     agent.process.start()
     web.settled(within=150)
@@ -96,13 +103,14 @@ def test_an_agent_that_is_replaced_by_one_of_another_name_takes_its_instances_ov
     file.write_text(json.dumps(json.loads(before) | {"node_name": "replaced"}))
     agent.process.start(wait=False)
     try:
+        eventually(lambda: nodes(web) == {"replaced", "node-2"}, within=150)
         web.settled(within=150)
-        assert "replaced" in {row["Node"] for row in web.world.catalog(web.name("web")).values()}
     finally:
         agent.process.stop()
         agent.lose_data()
         file.write_text(before)
         agent.process.start()
+    eventually(lambda: nodes(web) == {"node-1", "node-2"}, within=150)
     web.settled(within=150)
 
 

@@ -113,6 +113,30 @@ async def test_pods_deleted_while_the_watch_is_cut_and_expired_are_swept(
         await eventually(lambda: shelf.names() == {"stays", "later"})
 
 
+async def test_what_a_watch_never_told_is_found_by_the_next_list_that_is_due(
+    client: KubeClient, proxied: KubeClient, proxy: Proxy, namespace: str
+) -> None:
+    gone = await create_pod(client, namespace, "gone")
+    shelf: Shelf[Pod] = Shelf()
+    reflector = Reflector(proxied, pods_of(namespace), PODS, shelf, resync=0.5)
+
+    async def silent(request: web.Request) -> web.StreamResponse | None:
+        if "watch" not in request.query:
+            return None
+        answer = web.StreamResponse(headers={"Content-Type": "application/json"})
+        await answer.prepare(request)
+        await asyncio.Event().wait()
+        return answer
+
+    proxy.fault = silent
+    async with background(reflector.run()):
+        await eventually(lambda: shelf.names() == {"gone"})
+        await delete_pod(client, namespace, "gone")
+        await create_pod(client, namespace, "unseen")
+        await eventually(lambda: shelf.names() == {"unseen"})
+        assert shelf.absent == [gone.uid]
+
+
 async def test_a_list_that_came_back_empty_is_made_good_once_it_is_doubted(
     client: KubeClient, proxied: KubeClient, proxy: Proxy, namespace: str
 ) -> None:
