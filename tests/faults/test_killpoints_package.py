@@ -135,6 +135,19 @@ def test_events_of_a_stream_can_be_swallowed(server: Server, network: Network) -
     assert ask(url, "GET", "/stream") == (200, b'{"type": "DELETED"}\n')
 
 
+def test_healing_ends_what_a_fault_still_does(server: Server, network: Network) -> None:
+    at = urlsplit(network.proxy("one", server.url))
+    network.inject(lambda r: r.path == "/stream", faults.swallowing(lambda event: True))
+    connection = http.client.HTTPConnection(at.hostname or "", at.port, timeout=5)
+    connection.request("GET", "/stream")
+    answer = connection.getresponse()
+    network.heal()
+    with pytest.raises((ConnectionResetError, http.client.IncompleteRead)):
+        answer.read()
+    server.go_on.set()
+    connection.close()
+
+
 def test_a_stream_can_be_cut(server: Server, network: Network) -> None:
     at = urlsplit(network.proxy("one", server.url))
     connection = http.client.HTTPConnection(at.hostname or "", at.port, timeout=5)

@@ -213,8 +213,14 @@ class Network:
         self._rules = [other for other in self._rules if other is not rule]
 
     def heal(self) -> None:
-        """End all rules."""
+        """End all rules, and break the connections on which a fault is still at work: a stream that swallows, say."""
         self._rules = []
+
+        async def do() -> None:
+            for line in [line for line in self._lines if line.hurt]:
+                line.reset()
+
+        self._in_loop(do())
 
     def cut(self, matches: Match = lambda _: True) -> int:
         """Break the connections on which such a request is being answered; returns how many."""
@@ -264,11 +270,11 @@ class Network:
         request = Request(line.name, method, target, await wire.request_body(line.reader, head))
         entry = self.journal.note(request)
         fault = next((rule.fault for rule in self._rules if rule.takes(request)), pass_on)
-        line.current = request
+        line.current, line.hurt = request, fault is not pass_on
         try:
             return await line.unless_gone(fault(Call(request, entry.number, head, line))) and head.keeps_alive
         finally:
-            line.current = None
+            line.current, line.hurt = None, False
 
     async def _end(self) -> None:
         for server in self._servers:
@@ -306,6 +312,7 @@ class _Line:
         self.name = name
         self.reader = reader
         self.current: Request | None = None
+        self.hurt = False
         self._writer = writer
         self._upstream = upstream
         self._server: tuple[asyncio.StreamReader, asyncio.StreamWriter] | None = None
