@@ -5,6 +5,6 @@
 faults: | venv tools ## Faults between the operator, Kubernetes and Consul: those of every day
 	$(PY) -m pytest tests/faults -q
 
-test-faults: | venv tools ## All faults: kills before and after each write, every answer; an hour or so. Writes COVERAGE.md
+test-faults: | venv tools ## All faults: kills before and after each write, every answer; two hours. Writes COVERAGE.md
 	$(PY) -m pytest tests/faults -q -m ""
 	@PYTHONPATH=$(PYTHONPATH):tests:tests/integration $(PY) tests/faults/coverage_table.py

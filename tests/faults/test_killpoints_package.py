@@ -137,7 +137,7 @@ def test_events_of_a_stream_can_be_swallowed(server: Server, network: Network) -
 
 def test_healing_ends_what_a_fault_still_does(server: Server, network: Network) -> None:
     at = urlsplit(network.proxy("one", server.url))
-    network.inject(lambda r: r.path == "/stream", faults.swallowing(lambda event: True))
+    network.inject(lambda r: r.path == "/stream", faults.swallowing(lambda _: True))
     connection = http.client.HTTPConnection(at.hostname or "", at.port, timeout=5)
     connection.request("GET", "/stream")
     answer = connection.getresponse()
