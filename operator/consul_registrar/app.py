@@ -19,7 +19,7 @@ from typing import Protocol
 
 from consul_registrar import health, kube, metrics, token_status
 from consul_registrar.acceptance import Acceptance
-from consul_registrar.arrivals import Connections, Namespaces, Nodes, Pods, Registrations, pods_on
+from consul_registrar.arrivals import Connections, Namespaces, Nodes, Pods, Registrations, endpoints_in, pods_on
 from consul_registrar.audit import Audit
 from consul_registrar.cache import Cache
 from consul_registrar.cluster import Cluster
@@ -29,7 +29,7 @@ from consul_registrar.consuls import Consuls
 from consul_registrar.credentials import ConsulConnections
 from consul_registrar.gather import Gatherer
 from consul_registrar.lifecycle import Lifecycle
-from consul_registrar.model import Key, Namespace, Pod
+from consul_registrar.model import Key, Namespace, Pod, Reason
 from consul_registrar.objects import Registration
 from consul_registrar.quarantine import Quarantine
 from consul_registrar.queue import Queue
@@ -85,6 +85,7 @@ class Operator:
     def __init__(self, settings: Settings, client: kube.KubeClient, login: kube.Login) -> None:
         self._settings = settings
         self._queue: Queue[Key] = Queue()
+        self._down: dict[str, Reason | None] = {}
         self._cache = Cache()
         self._acceptance = Acceptance(self._cache)
         self._reaped = Reaped()
@@ -197,10 +198,19 @@ class Operator:
                 self._queue.add(key)
 
     def _agent_changed(self, connection: str, node: str) -> None:
-        """The agent of a Kubernetes node ("": the one fixed agent) has become ready, or isn't any more."""
+        """The agent of a Kubernetes node ("": the one fixed agent) has become ready, or isn't any more.
+
+        That concerns what is on that node, and what may stand anywhere; all, where the connection itself has changed.
+        """
+        down = self._consuls.down(connection)
+        same = connection in self._down and self._down[connection] == down
+        self._down[connection] = down
         if node:
             pods_on(self._cache, self._queue, node)
-        self._connection_changed(connection)
+        if node and same:
+            endpoints_in(self._cache, self._queue, connection)
+        else:
+            self._connection_changed(connection)
 
     def _connection_changed(self, name: str) -> None:
         for registration in self._cache.registrations.values():

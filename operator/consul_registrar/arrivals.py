@@ -11,7 +11,7 @@ from consul_registrar.acceptance import Acceptance
 from consul_registrar.cache import Cache
 from consul_registrar.consuls import Consuls
 from consul_registrar.kube import CustomObject
-from consul_registrar.model import Key, Namespace, Node, Pod, RegistrationKey
+from consul_registrar.model import Key, Namespace, Node, Pod, Reason, RegistrationKey
 from consul_registrar.objects import FINALIZER, Connection, Registration
 from consul_registrar.queue import Queue
 from consul_registrar.reports import Reports
@@ -108,6 +108,14 @@ def pods_on(cache: Cache, queue: Queue[Key], node: str) -> None:
     for pod in cache.pods_on(node):
         for registration in cache.selecting(pod):
             queue.add(Key(registration, pod.uid))
+
+
+def endpoints_in(cache: Cache, queue: Queue[Key], connection: str) -> None:
+    """Put the registrations of endpoints on the queue: which agents there are decides where those stand."""
+    for registration in cache.registrations.values():
+        spec = registration.spec
+        if connection in registration.connections and not isinstance(spec, Reason) and spec.endpoints is not None:
+            queue.add(Key(registration.key))
 
 
 class Registrations:

@@ -129,7 +129,7 @@ def test_a_connection_in_use_stays_until_the_last_registration_goes(world: World
 
     def in_use() -> None:
         found = json.loads(world.kubectl("get", "cconn", "one-agent", "-o", "json"))
-        (ready,) = found["status"]["conditions"]
+        ready = next(each for each in found["status"]["conditions"] if each["type"] == "Ready")
         assert (ready["status"], ready["reason"]) == ("False", "InUse")
         assert f"{world.namespace}/user" in ready["message"]
 

@@ -3,10 +3,13 @@
 
 from typing import Any
 
-from consul_registrar.arrivals import Connections
+from consul_registrar.arrivals import Connections, endpoints_in
 from consul_registrar.cache import Cache
 from consul_registrar.kube import CustomObject
+from consul_registrar.model import Key
 from consul_registrar.objects import FINALIZER
+from consul_registrar.queue import Queue
+from unit.core.build import of_endpoints, registration
 
 
 class Consuls:
@@ -50,3 +53,13 @@ def test_a_held_connection_is_put_to_work_anew_only_when_its_spec_changes() -> N
     connections.put(seen(3, FINALIZER, policy="Observe"))
     connections.remove("u")
     assert consuls.told == ["put one", "put one", "remove one"]
+
+
+def test_an_agent_that_comes_or_goes_concerns_endpoints_wherever_they_stand() -> None:
+    cache, queue = Cache(), Queue[Key]()
+    for found in (registration(), registration(of_endpoints(), name="db"), registration("malformed", name="bad")):
+        cache.put_registration(found)
+    endpoints_in(cache, queue, "another")
+    assert len(queue) == 0
+    endpoints_in(cache, queue, "default")
+    assert list(queue._ready) == [Key(registration(name="db").key)]
