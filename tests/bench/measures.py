@@ -54,12 +54,13 @@ class Churn:
     async def run(self, seconds: float) -> Latencies:
         """Make changes for so long and see them through; the Pods are no more afterwards."""
         await self._provide(seconds)
-        async with watching(self._stage.api, self._stage.consul, NAMESPACES[0], BUSY) as times:
-            await self._change(seconds)
-            await self._seen_through(times)
-            latencies = self._judge(times)
-        await self.leave()
-        return latencies
+        try:
+            async with watching(self._stage.api, self._stage.consul, NAMESPACES[0], BUSY) as times:
+                await self._change(seconds)
+                await self._seen_through(times)
+                return self._judge(times)
+        finally:
+            await self.leave()
 
     async def unwatched(self, seconds: float) -> int:
         """Make changes for so long; how many."""

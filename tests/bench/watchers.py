@@ -90,7 +90,7 @@ async def _pods(api: Api, namespace: str, apps: Sequence[str], times: Times, beg
             if line.startswith(b'{"type":"ERROR"'):
                 raise Refused(f"the watch of Pods ended: {line.decode()[:300]}")
             pod = _event.decode(line).object
-            version = pod.metadata.resourceVersion
+            version = str(max(int(version or 0), int(pod.metadata.resourceVersion)))
             if pod.metadata.deletionTimestamp:
                 times.terminating.setdefault(pod.metadata.name, now)
             elif pod.status.phase == "Running":
