@@ -76,6 +76,7 @@ class Member:
         self.node = place.node
         self.address = place.address
         self.dns_port = place.dns
+        self.grpc_port = place.grpc
         self.gossip = f"{place.address}:{place.serf}"
         self.rpc = f"{place.address}:{place.rpc}"
         self.token = token

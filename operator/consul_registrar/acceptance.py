@@ -86,6 +86,10 @@ class Acceptance:
                 f"the connection {name!r} doesn't take registrations of namespace {registration.key.namespace!r}: its "
                 "spec.allowedNamespaces must name it, or match its labels",
             )
+        own = _addresses_of_its_own(registration)
+        if own and not _may_name_addresses(connection):
+            message = f"{own}: the connection {name!r} doesn't allow addresses of its users' own (spec.allowEndpoints)"
+            return Reason("EndpointsNotAllowed", message)
         holder = self.names.holder(name, registration.service)
         if holder is None or holder.namespace == registration.key.namespace or _shares_names(connection):
             return None
@@ -101,6 +105,19 @@ class Acceptance:
         allowed, known = connection.spec.allowed_namespaces, self._cache.namespaces.get(namespace)
         by_label = allowed.selector is not None and known is not None and selects(allowed.selector, known.labels)
         return by_label or namespace in allowed.names
+
+
+def _addresses_of_its_own(registration: Registration) -> str:
+    """The field that names addresses which no Pod has, "" where there is none."""
+    if isinstance(registration.spec, Reason):
+        return ""
+    if registration.spec.endpoints is not None:
+        return "spec.endpoints"
+    return "spec.service.taggedAddresses" if registration.spec.service.tagged_addresses else ""
+
+
+def _may_name_addresses(connection: Connection | None) -> bool:
+    return connection is None or isinstance(connection.spec, Reason) or connection.spec.allow_endpoints
 
 
 def _shares_names(connection: Connection | None) -> bool:

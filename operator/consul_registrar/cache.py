@@ -96,7 +96,7 @@ class Cache:
         pod = self._pods.get(uid)
         if pod is None:
             return set()
-        self._deleted[uid] = replace(pod, deleting=True)
+        self._deleted[uid] = replace(pod, deleting=True, deleted=True)
         if len(self._deleted) > _REMEMBERED:
             del self._deleted[next(iter(self._deleted))]
         return self.forget_pod(uid)

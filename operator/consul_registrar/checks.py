@@ -6,14 +6,20 @@ Consul holds. Which instance they belong to is decided in `desired.py`.
 
 import hashlib
 import json
-from dataclasses import asdict
+import re
+from collections.abc import Collection
+from dataclasses import asdict, dataclass
 
 from consul_registrar.api.base import milliseconds
 from consul_registrar.api.registration import Check as CheckSpec
-from consul_registrar.api.registration import ServiceRegistrationSpec
+from consul_registrar.api.registration import Http, ServiceRegistrationSpec
+from consul_registrar.fieldpath import NO_VALUES, MissingValue, Values, substitute
 from consul_registrar.model import (
+    AliasProbe,
     Check,
     ContainerPort,
+    GrpcProbe,
+    H2PingProbe,
     Health,
     HttpProbe,
     Pod,
@@ -22,6 +28,8 @@ from consul_registrar.model import (
     Reason,
     TcpProbe,
     Timing,
+    TtlProbe,
+    UdpProbe,
 )
 
 _HASH_VERSION = "1"
@@ -29,14 +37,52 @@ _MIN_DEREGISTER_AFTER = 60_000  # Consul's agent takes less as one minute (agent
 _DEFAULT_INTERVAL = 10_000
 _DEFAULT_TIMEOUT = 2_000  # an agent holds its lock while it waits for a probe to end: short keeps it responsive
 
+_PATH = re.compile(r"/[!-\"$-~]{0,2047}")
+_HEADER = re.compile(r"[ -~]{0,1024}")
+
 
 class Unpublishable(Exception):
+    """A Pod can't be published as its registration asks; the reason says what must be."""
+
     def __init__(self, code: str, message: str) -> None:
         super().__init__(message)
         self.reason = Reason(code, message)
 
 
-def published_port(wanted: int | str | None, declared: tuple[ContainerPort, ...]) -> int:
+@dataclass(frozen=True, slots=True)
+class Target:
+    """The instance that checks are about. `pod` is None for an endpoint; `on_node`: reached by its node's ports."""
+
+    instance_id: str
+    host: str
+    port: int
+    pod: Pod | None = None
+    values: Values = NO_VALUES
+    on_node: bool = False
+
+
+def filled(text: str, values: Values, where: str) -> str:
+    """A text with its field paths replaced. Raises Unpublishable where one has no value; `where` names the field."""
+    try:
+        return substitute(text, values)
+    except MissingValue as missing:
+        message = f"{where}: {missing.path} has no value and the field path no default"
+        raise Unpublishable("FieldPathNotFound", message) from None
+
+
+def published_port(wanted: int | str | None, declared: tuple[ContainerPort, ...], *, on_node: bool = False) -> int:
+    """The port to publish: the container's, or with `on_node` that of the node which leads to it."""
+    port = _container_port(wanted, declared)
+    if not on_node:
+        return port
+    found = next((p.host_port for p in declared if p.port == port and p.host_port), 0)
+    if not found:
+        message = f"spec.pods.address is HostIP: the container port {port} must be declared with a hostPort"
+        raise Unpublishable("HostPortNotFound", message)
+    return found
+
+
+def _container_port(wanted: int | str | None, declared: tuple[ContainerPort, ...]) -> int:
     match wanted:
         case int():
             return wanted
@@ -58,43 +104,77 @@ def _named_port(name: str, declared: tuple[ContainerPort, ...]) -> int:
     raise Unpublishable("PortNotFound", f"container port {name!r} is not declared (declared names: {names})")
 
 
-def checks_of(
-    spec: ServiceRegistrationSpec, instance_id: str, host: str, port: int, pod: Pod | None
-) -> tuple[Check, ...]:
-    ports = pod.ports if pod else ()
+def checks_of(spec: ServiceRegistrationSpec, target: Target, named: Collection[str] | None = None) -> tuple[Check, ...]:
+    """The checks of an instance; `named`: only those of the spec's. Raises Unpublishable.
+
+    An instance that is to be shown draining has a check of the operator's own, whatever else there is.
+    """
+    specs = [c for c in spec.checks or () if named is None or c.name in named]
+    checks = tuple(_check(c, target) for c in specs)
+    if target.pod is None:
+        return checks
     if spec.checks is None:
-        return (_readiness("readiness", "", instance_id, pod),) if pod else ()
-    return tuple(_check(c, instance_id, host, port, ports, pod) for c in spec.checks)
+        return (_readiness("readiness", "", target.instance_id, target.pod),)
+    drains = spec.pods is not None and spec.pods.on_termination == "Critical"
+    if drains and not any(isinstance(c.probe, Readiness) for c in checks):
+        return (*checks, _draining(target.instance_id, target.pod))
+    return checks
 
 
-def _check(
-    spec: CheckSpec, instance_id: str, host: str, port: int, ports: tuple[ContainerPort, ...], pod: Pod | None
-) -> Check:
+def _check(spec: CheckSpec, target: Target) -> Check:
     if spec.readiness is not None:
-        assert pod is not None, "the API refuses a readiness check without Pods"
-        return _readiness(spec.name, spec.notes, instance_id, pod)
-    probe = _probe(spec, host, port, ports)
-    kind = "tcp" if isinstance(probe, TcpProbe) else "http"
+        assert target.pod is not None, "the API refuses a readiness check without Pods"
+        return _readiness(spec.name, spec.notes, target.instance_id, target.pod)
+    kind, probe = _probe(spec, target)
     status = Health(spec.initial_status) if spec.initial_status else None
-    return Check(f"{instance_id}:{spec.name}:{kind}", spec.name, probe, status, spec.notes)
+    return Check(f"{target.instance_id}:{spec.name}:{kind}", spec.name, probe, status, spec.notes)
 
 
 def _readiness(name: str, notes: str, instance_id: str, pod: Pod) -> Check:
-    status = Health.PASSING if pod.ready else Health.CRITICAL
+    status = Health.PASSING if pod.ready and not pod.deleting else Health.CRITICAL
     return Check(f"{instance_id}:{name}:readiness", name, Readiness(), status, notes)
 
 
-def _probe(spec: CheckSpec, host: str, port: int, ports: tuple[ContainerPort, ...]) -> Probe:
+def _draining(instance_id: str, pod: Pod) -> Check:
+    status = Health.CRITICAL if pod.deleting else Health.PASSING
+    return Check(f"{instance_id}::draining", "draining", Readiness(), status, "critical once the Pod terminates")
+
+
+def _probe(spec: CheckSpec, target: Target) -> tuple[str, Probe]:
+    """The kind as it stands in the check's ID, and what is probed."""
     timing = _timing(spec)
     if spec.tcp is not None:
-        return TcpProbe(host, _target(spec.tcp.port, port, ports), timing)
-    assert spec.http is not None, "the API wants exactly one kind of check"
-    http = spec.http
-    shown = f"[{host}]" if ":" in host else host
+        return "tcp", TcpProbe(target.host, _port(spec.tcp.port, target), timing)
+    if spec.udp is not None:
+        return "udp", UdpProbe(target.host, _port(spec.udp.port, target), timing)
+    if spec.http is not None:
+        return "http", _http(spec.name, spec.http, target, timing)
+    if spec.grpc is not None:
+        by, port = spec.grpc, _port(spec.grpc.port, target)
+        names = (by.tls_server_name, by.tls_skip_verify)
+        return "grpc", GrpcProbe(target.host, port, by.service, by.tls, *names, timing)
+    if spec.h2ping is not None:
+        ping, port = spec.h2ping, _port(spec.h2ping.port, target)
+        return "h2ping", H2PingProbe(target.host, port, ping.tls, ping.tls_server_name, ping.tls_skip_verify, timing)
+    if spec.ttl is not None:
+        return "ttl", TtlProbe(milliseconds(spec.ttl.ttl), timing.deregister_after)
+    assert spec.alias is not None, "the API wants exactly one kind of check"
+    return "alias", AliasProbe(spec.alias.service_id, spec.alias.node)
+
+
+def _http(name: str, http: Http, target: Target, timing: Timing) -> HttpProbe:
+    where = f"spec.checks[{name}].http"
+    shown = f"[{target.host}]" if ":" in target.host else target.host
+    path = _sound(
+        filled(http.path, target.values, f"{where}.path"), _PATH, f"{where}.path", "a path without spaces or #"
+    )
+    headers = [(h.name, filled(h.value, target.values, f"{where}.headers[{h.name}]")) for h in http.headers]
+    for header, value in headers:
+        _sound(value, _HEADER, f"{where}.headers[{header}]", "at most 1024 printable characters")
     return HttpProbe(
-        url=f"{http.scheme}://{shown}:{_target(http.port, port, ports)}{http.path}",
+        url=f"{http.scheme}://{shown}:{_port(http.port, target)}{path}",
         method=http.method,
-        headers=tuple(sorted((h.name, h.value) for h in http.headers)),
+        headers=tuple(sorted(headers)),
         body=http.body,
         tls_server_name=http.tls_server_name,
         tls_skip_verify=http.tls_skip_verify,
@@ -102,8 +182,17 @@ def _probe(spec: CheckSpec, host: str, port: int, ports: tuple[ContainerPort, ..
     )
 
 
-def _target(wanted: int | str | None, default: int, ports: tuple[ContainerPort, ...]) -> int:
-    return default if wanted is None else published_port(wanted, ports)
+def _sound(text: str, pattern: re.Pattern[str], where: str, what: str) -> str:
+    """What field paths have made of a text; a label or annotation may bring what the spec could not."""
+    if not pattern.fullmatch(text):
+        raise Unpublishable("ValueInvalid", f"{where}: {text!r} must be {what}")
+    return text
+
+
+def _port(wanted: int | str | None, target: Target) -> int:
+    if wanted is None:
+        return target.port
+    return published_port(wanted, target.pod.ports if target.pod else (), on_node=target.on_node)
 
 
 def _timing(spec: CheckSpec) -> Timing:
@@ -139,4 +228,10 @@ def _hashed(check: Check) -> dict[str, object]:
 
 
 def _reaps(check: Check) -> bool:
-    return isinstance(check.probe, TcpProbe | HttpProbe) and check.probe.timing.deregister_after is not None
+    match check.probe:
+        case None | Readiness() | AliasProbe():
+            return False
+        case TtlProbe(deregister_after=after):
+            return after is not None
+        case timed:
+            return timed.timing.deregister_after is not None

@@ -19,8 +19,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from consul_registrar import fieldpath, model
-from consul_registrar.api.registration import Endpoint, Pods, ServiceRegistrationSpec
-from consul_registrar.checks import Unpublishable, checks_hash, checks_of, published_port
+from consul_registrar.api.registration import (
+    Endpoint,
+    LiteralWeights,
+    Pods,
+    Service,
+    ServiceRegistrationSpec,
+    ServiceWeights,
+)
+from consul_registrar.checks import Target, Unpublishable, checks_hash, checks_of, filled, published_port
 from consul_registrar.model import (
     Cause,
     Check,
@@ -29,6 +36,8 @@ from consul_registrar.model import (
     Owner,
     Pod,
     Reason,
+    TaggedAddress,
+    Weights,
 )
 from consul_registrar.objects import Registration
 from consul_registrar.selectors import selects
@@ -37,6 +46,8 @@ _MAX_TAG = 255
 _MAX_META = 512
 _MAX_META_PAIRS = 63  # Consul takes 64; one is kept for the nonce that makes an agent push
 _READABLE = 120
+_MAX_WEIGHT = 65535
+_DIGITS = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +130,7 @@ def desired(facts: Facts) -> Want:
 def _leaving(facts: Facts) -> Want | None:
     """What is over whatever the spec says."""
     registration = facts.registration
-    if facts.pod is not None and facts.pod.gone:
+    if facts.pod is not None and facts.pod.gone and not _drains(facts, facts.pod):
         what = "is terminating" if facts.pod.deleting else f"has ended ({facts.pod.phase})"
         return Absent(Cause.GONE, Reason("PodGone", f"the Pod {what}"))
     if registration is not None and registration.deleting and not registration.orphans:
@@ -129,6 +140,16 @@ def _leaving(facts: Facts) -> Want | None:
     if registration is None:
         return Absent(Cause.VANISHED, Reason("RegistrationGone", "the registration does not exist"))
     return Orphaned() if registration.deleting else None
+
+
+def _drains(facts: Facts, pod: Pod) -> bool:
+    """Whether an instance is to be shown critical while its Pod terminates (spec.pods.onTermination)."""
+    registration = facts.registration
+    if registration is None or registration.deleting or isinstance(registration.spec, Reason) or facts.refused:
+        return False
+    pods = registration.spec.pods
+    wanted = pods is not None and pods.on_termination == "Critical"
+    return wanted and bool(facts.standing) and not (pod.deleted or pod.finished)
 
 
 def _not_ours(facts: Facts, spec: ServiceRegistrationSpec) -> Absent | None:
@@ -181,42 +202,78 @@ def _published(facts: Facts, registration: Registration, spec: ServiceRegistrati
 
 
 def _of_pod(facts: Facts, place: str, service: str, spec: ServiceRegistrationSpec, pod: Pod) -> Instance:
-    values = _values(pod, facts.node)
-    port = published_port(spec.service.port, pod.ports)
-    identity = {
-        model.META_POD: pod.name,
-        model.META_POD_UID: pod.uid,
-        model.META_NODE: pod.node,
-    }
+    assert spec.pods is not None
+    values, on_node = _values(pod, facts.node), spec.pods.address == "HostIP"
+    address = _address(pod, spec.pods)
+    port = published_port(spec.service.port, pod.ports, on_node=on_node)
     name = _instance_id(facts, place, service, pod.name)
-    checks = checks_of(spec, name, pod.ip, port, pod)
+    checks = checks_of(spec, Target(name, address, port, pod, values, on_node))
+    identity = {model.META_POD: pod.name, model.META_POD_UID: pod.uid, model.META_NODE: pod.node}
     return Instance(
         node=place,
         id=name,
         service=service,
-        address=pod.ip,
+        address=address,
         port=port,
         tags=_tags(spec.service.tags, values),
         meta=_meta(spec.service.meta, values, _owner_meta(facts.owner) | identity, checks),
         checks=checks,
+        tag_override=spec.service.enable_tag_override,
+        weights=_weights(spec.service.weights, values),
+        tagged=_tagged(spec.service),
     )
 
 
 def _of_endpoint(facts: Facts, place: str, service: str, spec: ServiceRegistrationSpec, endpoint: Endpoint) -> Instance:
     values = fieldpath.Values({"metadata.name": endpoint.name, "metadata.namespace": facts.owner.namespace}, {})
     name = _instance_id(facts, place, service, endpoint.name)
-    checks = checks_of(spec, name, endpoint.address, endpoint.port, None)
-    own = _owner_meta(facts.owner) | {model.META_ENDPOINT: endpoint.name}
+    checks = checks_of(spec, Target(name, endpoint.address, endpoint.port, values=values), endpoint.checks)
+    own, tags = _owner_meta(facts.owner) | {model.META_ENDPOINT: endpoint.name}, _tags(spec.service.tags, values)
+    weights = endpoint.weights or spec.service.weights
     return Instance(
         node=place,
         id=name,
         service=service,
         address=endpoint.address,
         port=endpoint.port,
-        tags=_tags(spec.service.tags, values),
+        tags=tuple(sorted({*tags, *endpoint.tags})),
         meta=_meta(spec.service.meta, values, endpoint.meta | own, checks),
         checks=checks,
+        tag_override=spec.service.enable_tag_override,
+        weights=_weights(weights, values),
+        tagged=_tagged(spec.service),
     )
+
+
+def _address(pod: Pod, pods: Pods) -> str:
+    """The Pod's address or its node's, of the wanted family."""
+    first, others = (pod.ip, pod.ips) if pods.address == "PodIP" else (pod.host_ip, pod.host_ips)
+    if pods.ip_family is None:
+        return first
+    colon = pods.ip_family == "IPv6"
+    found = next((address for address in (first, *others) if address and (":" in address) is colon), None)
+    if found is None:
+        whose = "the Pod" if pods.address == "PodIP" else "the Pod's node"
+        has = ", ".join(others or (first,))
+        raise Unpublishable("AddressNotFound", f"spec.pods.ipFamily: {whose} has no {pods.ip_family} address ({has})")
+    return found
+
+
+def _weights(given: ServiceWeights | LiteralWeights, values: fieldpath.Values) -> Weights:
+    passing, warning = _weight(given.passing, "passing", values, 1), _weight(given.warning, "warning", values, 0)
+    return Weights(passing, warning)
+
+
+def _weight(given: int | str, name: str, values: fieldpath.Values, least: int) -> int:
+    text = str(given) if isinstance(given, int) else filled(given, values, f"spec.service.weights.{name}")
+    if not (text.isascii() and text.isdecimal() and len(text) <= _DIGITS and least <= int(text) <= _MAX_WEIGHT):
+        message = f"spec.service.weights.{name}: {text!r} must be a number from {least} to {_MAX_WEIGHT}"
+        raise Unpublishable("ValueInvalid", message)
+    return int(text)
+
+
+def _tagged(service: Service) -> tuple[TaggedAddress, ...]:
+    return tuple(sorted(TaggedAddress(name, at.address, at.port) for name, at in service.tagged_addresses.items()))
 
 
 def _instance_id(facts: Facts, place: str, service: str, name: str) -> str:
@@ -261,16 +318,8 @@ def _values(pod: Pod, node: Node | None) -> fieldpath.Values:
     return fieldpath.Values(fields, maps)
 
 
-def _substitute(text: str, values: fieldpath.Values, where: str) -> str:
-    try:
-        return fieldpath.substitute(text, values)
-    except fieldpath.MissingValue as missing:
-        message = f"{where}: {missing.path} has no value and the field path no default"
-        raise Unpublishable("FieldPathNotFound", message) from None
-
-
 def _tags(texts: list[str], values: fieldpath.Values) -> tuple[str, ...]:
-    tags = {_substitute(text, values, f"spec.service.tags {text!r}") for text in texts}
+    tags = {filled(text, values, f"spec.service.tags {text!r}") for text in texts}
     for tag in tags:
         if not 0 < len(tag) <= _MAX_TAG or not tag.isprintable():
             message = f"spec.service.tags: {tag!r} must be 1 to {_MAX_TAG} printable characters"
@@ -281,7 +330,7 @@ def _tags(texts: list[str], values: fieldpath.Values) -> tuple[str, ...]:
 def _meta(
     texts: Mapping[str, str], values: fieldpath.Values, own: dict[str, str], checks: tuple[Check, ...]
 ) -> tuple[tuple[str, str], ...]:
-    given = {key: _substitute(text, values, f"spec.service.meta[{key}]") for key, text in texts.items()}
+    given = {key: filled(text, values, f"spec.service.meta[{key}]") for key, text in texts.items()}
     for key, value in (given | own).items():
         if not value.isprintable() or len(value.encode()) > _MAX_META:  # Consul counts bytes
             where = "spec.service" if key in given else "spec.endpoints"

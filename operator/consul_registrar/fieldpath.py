@@ -40,6 +40,9 @@ class Values:
         return self.maps.get(keyed["map"], {}).get(keyed["key"])
 
 
+NO_VALUES = Values({}, {})
+
+
 class MissingValue(LookupError):
     """A path without a default has no value."""
 

@@ -113,7 +113,58 @@ class HttpProbe:
     timing: Timing
 
 
-Probe = Readiness | TcpProbe | HttpProbe
+@dataclass(frozen=True, slots=True)
+class GrpcProbe:
+    """Passing while the target's health service (grpc.health.v1) says SERVING; `service` "" asks for the whole."""
+
+    host: str
+    port: int
+    service: str
+    tls: bool
+    tls_server_name: str
+    tls_skip_verify: bool
+    timing: Timing
+
+
+@dataclass(frozen=True, slots=True)
+class UdpProbe:
+    """Passing while the target answers a datagram, or at least doesn't refuse it."""
+
+    host: str
+    port: int
+    timing: Timing
+
+
+@dataclass(frozen=True, slots=True)
+class H2PingProbe:
+    """Passing while the target answers an HTTP/2 ping."""
+
+    host: str
+    port: int
+    tls: bool
+    tls_server_name: str
+    tls_skip_verify: bool
+    timing: Timing
+
+
+@dataclass(frozen=True, slots=True)
+class TtlProbe:
+    """Passing while the application itself tells the agent so in time. Milliseconds."""
+
+    ttl: int
+    deregister_after: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class AliasProbe:
+    """As healthy as another service instance (`service_id`), or a whole node where that is ""; `node` "": its own."""
+
+    service_id: str
+    node: str
+
+
+Timed = TcpProbe | HttpProbe | GrpcProbe | UdpProbe | H2PingProbe
+Probe = Readiness | Timed | TtlProbe | AliasProbe
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,11 +200,29 @@ META_NONCE = "k8s-nonce"
 META_ORPHANED = "orphaned-from"
 
 
+class Weights(NamedTuple):
+    """How much of the traffic an instance is to get, by its health; Consul's defaults."""
+
+    passing: int = 1
+    warning: int = 1
+
+
+EVEN = Weights()
+
+
+class TaggedAddress(NamedTuple):
+    """Another address under which an instance is reached, such as from another network (`wan`)."""
+
+    name: str
+    address: str
+    port: int
+
+
 @dataclass(frozen=True, slots=True)
 class Instance:
     """One service instance, desired or actual. The one value that passes between layers.
 
-    `node` is the name of the Consul node it stands on. `tags` and `meta` are sorted, so that equal means equal.
+    `node` is the name of the Consul node it stands on. `tags`, `meta`, `tagged` are sorted: equal means equal.
     `outdated`, read back: its agent holds it under a token that was replaced, and its turn to be given anew has come.
     """
 
@@ -166,6 +235,8 @@ class Instance:
     meta: tuple[tuple[str, str], ...] = ()
     checks: tuple[Check, ...] = ()
     tag_override: bool = False
+    weights: Weights = EVEN
+    tagged: tuple[TaggedAddress, ...] = ()
     outdated: bool = False
 
     def meta_value(self, key: str) -> str:
@@ -196,16 +267,21 @@ class Instance:
 
 @dataclass(frozen=True, slots=True)
 class ContainerPort:
-    """A declared port of a container."""
+    """A declared port of a container; `host_port`: that of its node which leads there, 0 for none."""
 
     name: str
     port: int
     protocol: str = "TCP"
+    host_port: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class Pod:
-    """A Pod, cut down to what a registration can use."""
+    """A Pod, cut down to what a registration can use.
+
+    `ips` and `host_ips` hold all addresses where there are several. `deleted`: it was seen to be deleted, not only to
+    terminate.
+    """
 
     uid: str
     namespace: str
@@ -221,6 +297,9 @@ class Pod:
     ready: bool
     restarts: int
     ports: tuple[ContainerPort, ...]
+    ips: tuple[str, ...] = ()
+    host_ips: tuple[str, ...] = ()
+    deleted: bool = False
 
     @property
     def finished(self) -> bool:

@@ -66,7 +66,12 @@ def _checks(ports: Any, *, of_pods: bool) -> st.SearchStrategy[Any]:
     }
     kinds = [
         _record(tcp=_record(port=ports), **probing),
-        _record(http=_record(port=ports, path=st.sampled_from([None, "/h"])), **probing),
+        _record(http=_record(port=ports, path=st.sampled_from([None, "/h", "/$(metadata.name)"])), **probing),
+        _record(grpc=_record(port=ports, service=st.sampled_from([None, "s"])), **probing),
+        _record(udp=_record(port=ports), **probing),
+        _record(h2ping=_record(port=ports), **probing),
+        st.just({"ttl": {"ttl": "30s"}}),
+        st.just({"alias": {"serviceId": "db-1"}}),
     ]
     if of_pods:
         kinds.append(st.just({"readiness": {}}))
@@ -76,6 +81,15 @@ def _checks(ports: Any, *, of_pods: bool) -> st.SearchStrategy[Any]:
 
 _META = st.dictionaries(st.sampled_from(["a", "b"]), _TEXTS)
 _NAMES = st.sampled_from([None, "web", "shop-web"])
+_WEIGHTS = st.sampled_from([None, {"passing": 10}, {"passing": "$(metadata.labels['v']:-7)", "warning": 0}])
+_TAGGED = st.sampled_from([None, None, {"wan": {"address": "203.0.113.7", "port": 443}}])
+_SERVICE: dict[str, Any] = {
+    "name": _NAMES,
+    "meta": _META,
+    "weights": _WEIGHTS,
+    "taggedAddresses": _TAGGED,
+    "enableTagOverride": st.sampled_from([None, None, True]),
+}
 _COMMON: dict[str, Any] = {
     "suspend": st.none() | st.booleans(),
     "deletionPolicy": st.sampled_from([None, "Deregister", "Orphan"]),
@@ -92,19 +106,27 @@ OF_PODS = _short(
                 ]
             ),
             register=st.sampled_from([None, "Running", "Ready", "Scheduled"]),
+            address=st.sampled_from([None, None, "PodIP", "HostIP"]),
+            ipFamily=st.sampled_from([None, None, "IPv4", "IPv6"]),
+            onTermination=st.sampled_from([None, "Deregister", "Critical"]),
         ),
-        service=_record(name=_NAMES, port=_PORTS, tags=st.lists(_TEXTS, max_size=3), meta=_META),
+        service=_record(port=_PORTS, tags=st.lists(_TEXTS, max_size=3), **_SERVICE),
         checks=_checks(_PORTS, of_pods=True),
         **_COMMON,
     )
 )
-_ENDPOINT = _record(address=st.sampled_from(["10.0.0.1", "db.example.com", "2001:db8::1"]), port=st.just(5432))
+_ENDPOINT = _record(
+    address=st.sampled_from(["10.0.0.1", "db.example.com", "2001:db8::1"]),
+    port=st.just(5432),
+    tags=st.sampled_from([None, ["own"]]),
+    weights=st.sampled_from([None, {"passing": 3}]),
+)
 OF_ENDPOINTS = _short(
     _record(
         endpoints=st.dictionaries(st.sampled_from([ENDPOINT, "second"]), _ENDPOINT, min_size=1).map(
             lambda found: [{"name": name} | each for name, each in found.items()]
         ),
-        service=_record(name=_NAMES, tags=st.lists(_TEXTS, max_size=2), meta=_META),
+        service=_record(tags=st.lists(_TEXTS, max_size=2), **_SERVICE),
         checks=_checks(st.sampled_from([None, 80]), of_pods=False),
         **_COMMON,
     )
@@ -142,7 +164,14 @@ PODS = st.builds(
     deleting=st.sampled_from([False, False, False, True]),
     ready=st.booleans(),
     restarts=st.integers(0, 2),
-    ports=st.sampled_from([(), (ContainerPort("http", 80),), (ContainerPort("http", 80), ContainerPort("admin", 81))]),
+    ports=st.sampled_from(
+        [
+            *((), (ContainerPort("http", 80),), (ContainerPort("http", 80, host_port=30080),)),
+            (ContainerPort("http", 80), ContainerPort("admin", 81, host_port=81)),
+        ]
+    ),
+    ips=st.sampled_from([(), ("10.0.0.7", "2001:db8::7")]),
+    deleted=st.just(False),
 )
 LIVING = PODS.map(
     lambda pod: replace(
@@ -155,7 +184,7 @@ LIVING = PODS.map(
         ip=pod.ip or "10.0.0.8",
     )
 )
-GONE = PODS.map(lambda pod: pod if pod.gone else replace(pod, deleting=True))
+GONE = PODS.map(lambda pod: replace(pod, deleting=True, deleted=True) if not pod.finished else pod)
 NODES = st.none() | st.just(Node("uid", "node-1", 1, {"zone": "z1"}, {}))
 NOBODY = st.none()
 PLACES = st.sampled_from(["agent-1", "agent-1", "agent-2", Reason("AgentDown", "it is down")])

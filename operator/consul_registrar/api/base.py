@@ -210,3 +210,32 @@ LiteralMeta = Annotated[
     AfterValidator(_is_meta),
     Field(max_length=16, json_schema_extra=_KEY_RULES),
 ]
+
+# --- weights ------------------------------------------------------------------------------------------------------
+
+_WEIGHT_MESSAGE = "must be a number from 0 to 65535, or a text that field paths make one"
+_WEIGHT_CEL = (
+    "type(self) == int ? self >= 0 && self <= 65535 : "
+    f"string(self).contains('$(') && string(self).matches({cel_text(fieldpath.PATTERN)})"
+)
+
+
+def _is_weight(value: int | str) -> int | str:
+    good = 0 <= value <= 65535 if isinstance(value, int) else fieldpath.is_template(value) and "$(" in value
+    if not good:
+        raise ValueError(_WEIGHT_MESSAGE)
+    return value
+
+
+#: A weight, or the field path that it is found at.
+WeightRef = Annotated[
+    int | str,
+    AfterValidator(_is_weight),
+    Field(
+        json_schema_extra={
+            "x-kubernetes-int-or-string": True,
+            "maxLength": 512,
+            **cel((_WEIGHT_CEL, _WEIGHT_MESSAGE)),
+        }
+    ),
+]

@@ -188,6 +188,11 @@ class ConsulConnectionSpec(Model):
         "the namespace of the oldest registration.",
     )
 
+    allow_endpoints: bool = Field(
+        default=True,
+        description="Whether registrations may name addresses of their own: spec.endpoints and "
+        "spec.service.taggedAddresses. Agents, or consul-esm, probe them from where they run.",
+    )
     allowed_namespaces: AllowedNamespaces | None = Field(
         default=None,
         description="Whose registrations may be here; default: those of all namespaces. In a namespace that isn't "

@@ -1,5 +1,6 @@
 """`ServiceRegistration`: what to register in Consul, and where. The one source of its CRD."""
 
+import re
 from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field
@@ -8,6 +9,7 @@ from consul_registrar.api.base import (
     OBJECT_NAME,
     SERVICE_NAME,
     SET,
+    TEMPLATE,
     UNIQUE_NAMES,
     Duration,
     LiteralMeta,
@@ -17,6 +19,7 @@ from consul_registrar.api.base import (
     PortRef,
     Rule,
     Tag,
+    WeightRef,
     cel,
     list_map,
 )
@@ -36,6 +39,53 @@ class ConsulRef(Model):
         pattern=OBJECT_NAME,
         description="Name of the ConsulConnection.",
     )
+
+
+_ANY_ADDRESS = ("0.0.0.0", "::")  # noqa: S104 - refused
+_ANY_ADDRESS_MESSAGE = "must be an address that callers can reach, not 0.0.0.0 or ::"
+
+
+def _is_reachable(address: str) -> str:
+    if address in _ANY_ADDRESS:
+        raise ValueError(_ANY_ADDRESS_MESSAGE)
+    return address
+
+
+_ADDRESS = r"^[A-Za-z0-9:]([A-Za-z0-9._:-]*[A-Za-z0-9:])?$"
+_ADDRESS_NAME = r"^[a-z][a-z0-9_-]{0,31}$"
+#: Consul adds these by itself, to every instance that has an IP address.
+_CONSULS_OWN = ("lan_ipv4", "wan_ipv4", "lan_ipv6", "wan_ipv6")
+_ADDRESS_NAMES = (
+    "must have names of at most 32 characters out of a-z 0-9 _ -, beginning with a letter, and none of "
+    f"{', '.join(_CONSULS_OWN)}, which Consul adds itself"
+)
+_ADDRESS_NAMES_CEL = (f"self.all(k, k.matches('{_ADDRESS_NAME}') && !(k in {list(_CONSULS_OWN)}))", _ADDRESS_NAMES)
+
+
+class ServiceWeights(Model):
+    """How much of the traffic each instance gets, by its health, where callers ask Consul's DNS for SRV records."""
+
+    passing: WeightRef = Field(default=1, description="While it is passing; from 1 on. May be a field path.")
+    warning: WeightRef = Field(default=1, description="While it has a warning. May be a field path.")
+
+
+class OtherAddress(Model):
+    """Another address of each instance."""
+
+    address: Annotated[str, AfterValidator(_is_reachable)] = Field(
+        min_length=1,
+        max_length=253,
+        pattern=_ADDRESS,
+        description="IP address or DNS name.",
+        json_schema_extra=cel(("!(self in ['0.0.0.0', '::'])", _ANY_ADDRESS_MESSAGE)),
+    )
+    port: PortNumber = Field(description="Port.")
+
+
+def _are_names_of_addresses(value: dict[str, OtherAddress]) -> dict[str, OtherAddress]:
+    if not all(re.fullmatch(_ADDRESS_NAME, name) and name not in _CONSULS_OWN for name in value):
+        raise ValueError(_ADDRESS_NAMES)
+    return value
 
 
 class Service(Model):
@@ -66,6 +116,17 @@ class Service(Model):
         description="Metadata of each instance, beside what the operator writes about owner and Pod. Values may hold "
         "field paths. Keys: at most 128 characters out of A-Z a-z 0-9 _ -; values: at most 512.",
     )
+    weights: ServiceWeights = Field(default=ServiceWeights(), description="Weights of each instance.")
+    tagged_addresses: Annotated[dict[str, OtherAddress], AfterValidator(_are_names_of_addresses)] = Field(
+        default_factory=dict,
+        max_length=8,
+        description="Further addresses of each instance, by name, such as wan. Only where the connection allows "
+        "endpoints.",
+        json_schema_extra=cel(_ADDRESS_NAMES_CEL),
+    )
+    enable_tag_override: bool = Field(
+        default=False, description="Let others edit the tags in Consul's catalog; they are not set right any more."
+    )
 
 
 class Pods(Model):
@@ -79,16 +140,25 @@ class Pods(Model):
         "once it was ready for the first time. Scheduled: as soon as it has an address. It leaves in every case when "
         "it starts to terminate.",
     )
+    address: Literal["PodIP", "HostIP"] = Field(
+        default="PodIP",
+        description="PodIP: the Pod's own address. HostIP: its node's, with the hostPort of the container port.",
+    )
+    ip_family: Literal["IPv4", "IPv6"] | None = Field(
+        default=None, description="Which address of a dual-stack Pod or node; default: its first."
+    )
+    on_termination: Literal["Deregister", "Critical"] = Field(
+        default="Deregister",
+        description="What becomes of an instance when its Pod starts to terminate. Deregister: it goes at once. "
+        "Critical: it stays, critical, until the Pod is gone, so that callers see it drain.",
+    )
 
 
-_ANY_ADDRESS = ("0.0.0.0", "::")  # noqa: S104 - refused
-_ANY_ADDRESS_MESSAGE = "must be an address that callers can reach, not 0.0.0.0 or ::"
+class LiteralWeights(Model):
+    """Weights of one endpoint."""
 
-
-def _is_reachable(address: str) -> str:
-    if address in _ANY_ADDRESS:
-        raise ValueError(_ANY_ADDRESS_MESSAGE)
-    return address
+    passing: int = Field(default=1, ge=1, le=65535, description="While it is passing.")
+    warning: int = Field(default=1, ge=0, le=65535, description="While it has a warning.")
 
 
 class Endpoint(Model):
@@ -103,13 +173,28 @@ class Endpoint(Model):
     address: Annotated[str, AfterValidator(_is_reachable)] = Field(
         min_length=1,
         max_length=253,
-        pattern=r"^[A-Za-z0-9:]([A-Za-z0-9._:-]*[A-Za-z0-9:])?$",
+        pattern=_ADDRESS,
         description="IP address or DNS name.",
         json_schema_extra=cel(("!(self in ['0.0.0.0', '::'])", _ANY_ADDRESS_MESSAGE)),
     )
     port: PortNumber = Field(description="Port.")
     meta: LiteralMeta = Field(
         default_factory=dict, description="Metadata of this endpoint, over that of the service; literal values."
+    )
+    tags: list[Annotated[str, Field(min_length=1, max_length=255)]] = Field(
+        default_factory=list,
+        max_length=16,
+        description="Tags of this endpoint, beside those of the service; literal values.",
+        json_schema_extra=SET,
+    )
+    weights: LiteralWeights | None = Field(
+        default=None, description="Weights of this endpoint; default: those of the service."
+    )
+    checks: list[Annotated[str, Field(max_length=63)]] | None = Field(
+        default=None,
+        max_length=16,
+        description="Names of the checks of spec.checks that this endpoint has; default: all. []: none.",
+        json_schema_extra=SET,
     )
 
 
@@ -119,7 +204,9 @@ class Header(Model):
     name: str = Field(
         min_length=1, max_length=128, pattern=r"^[A-Za-z0-9!#$%&'*+.^_`|~-]+$", description="Name of the header."
     )
-    value: str = Field(max_length=1024, pattern=r"^[^\r\n]*$", description="Value of the header.")
+    value: Annotated[str, *TEMPLATE] = Field(
+        max_length=512, pattern=r"^[^\r\n]*$", description="Value of the header. May hold field paths."
+    )
 
 
 class Tcp(Model):
@@ -131,11 +218,11 @@ class Tcp(Model):
 class Http(Model):
     """Passing on a 2xx answer, warning on 429, else critical. Redirects are not followed."""
 
-    path: str = Field(
+    path: Annotated[str, *TEMPLATE] = Field(
         default="/",
         max_length=1024,
         pattern=r"^/[^\s#]*$",
-        description="Path and query, beginning with a slash.",
+        description="Path and query, beginning with a slash. May hold field paths.",
     )
     port: PortRef | None = Field(default=None, description="Port to call; default: the instance's port.")
     scheme: Literal["http", "https"] = Field(default="http", description="http or https.")
@@ -155,8 +242,69 @@ class Http(Model):
     tls_skip_verify: bool = Field(default=False, description="Accept any certificate, with https.")
 
 
+class Grpc(Model):
+    """Passing while the target's gRPC health service says SERVING."""
+
+    port: PortRef | None = Field(default=None, description="Port to call; default: the instance's port.")
+    service: str = Field(
+        default="", max_length=253, pattern=r"^[A-Za-z0-9._-]*$", description="Service to ask for; default: the whole."
+    )
+    tls: bool = Field(default=False, description="Call over TLS.")
+    tls_server_name: str = Field(default="", max_length=253, description="Name to verify in the certificate, with tls.")
+    tls_skip_verify: bool = Field(default=False, description="Accept any certificate, with tls.")
+
+
+class Udp(Model):
+    """Passing while a datagram is answered, or at least not refused."""
+
+    port: PortRef | None = Field(default=None, description="Port to send to; default: the instance's port.")
+
+
+class H2Ping(Model):
+    """Passing while an HTTP/2 ping is answered."""
+
+    port: PortRef | None = Field(default=None, description="Port to call; default: the instance's port.")
+    tls: bool = Field(default=True, description="Call over TLS; without it: HTTP/2 with prior knowledge.")
+    tls_server_name: str = Field(default="", max_length=253, description="Name to verify in the certificate, with tls.")
+    tls_skip_verify: bool = Field(default=False, description="Accept any certificate, with tls.")
+
+
+class Ttl(Model):
+    """Passing while the application itself tells its Consul agent so in time."""
+
+    ttl: Annotated[str, Duration("1s", "24h")] = Field(description="How long a word of the application is good for.")
+
+
+class Alias(Model):
+    """As healthy as another service instance, or as a whole Consul node."""
+
+    service_id: str = Field(
+        default="",
+        max_length=253,
+        pattern=r"^[!-~]*$",
+        description="ID of the instance in Consul; default: the whole node.",
+    )
+    node: str = Field(
+        default="",
+        max_length=253,
+        pattern=r"^[A-Za-z0-9._-]*$",
+        description="Consul node that the instance is on; default: the agent's own.",
+    )
+    rules = (
+        Rule(
+            "(has(self.serviceId) && self.serviceId != '') || (has(self.node) && self.node != '')",
+            "must have at least one of serviceId and node",
+            lambda self: bool(self.service_id or self.node),
+        ),
+    )
+
+
+_KINDS = ("readiness", "tcp", "http", "grpc", "udp", "h2ping", "ttl", "alias")
+_WITH_PORT = ("tcp", "http", "grpc", "udp", "h2ping")
+
+
 class Check(Model):
-    """One health check: exactly one of readiness, tcp and http."""
+    """One health check: exactly one of readiness, tcp, http, grpc, udp, h2ping, ttl and alias."""
 
     name: str = Field(
         min_length=1,
@@ -170,6 +318,14 @@ class Check(Model):
     )
     tcp: Tcp | None = Field(default=None, description="A TCP connection, opened by the Consul agent.")
     http: Http | None = Field(default=None, description="An HTTP request, made by the Consul agent.")
+    grpc: Grpc | None = Field(default=None, description="A question to the gRPC health service, by the agent.")
+    udp: Udp | None = Field(default=None, description="A datagram, sent by the Consul agent.")
+    h2ping: H2Ping | None = Field(default=None, alias="h2ping", description="An HTTP/2 ping, by the Consul agent.")
+    ttl: Ttl | None = Field(
+        default=None,
+        description="Nothing is probed: the application tells its agent (PUT /v1/agent/check/update/<check ID>).",
+    )
+    alias: Alias | None = Field(default=None, description="The health of another instance or node.")
     interval: Annotated[str, Duration("1s", "1h")] | None = Field(
         default=None, description="Time between two probes; default 10s."
     )
@@ -198,17 +354,23 @@ class Check(Model):
 
     rules = (
         Rule(
-            "[has(self.readiness), has(self.tcp), has(self.http)].filter(x, x).size() == 1",
-            "must have exactly one of readiness, tcp, http",
-            lambda self: [self.readiness, self.tcp, self.http].count(None) == 2,
+            f"[{', '.join(f'has(self.{kind})' for kind in _KINDS)}].filter(x, x).size() == 1",
+            f"must have exactly one of {', '.join(_KINDS)}",
+            lambda self: [getattr(self, kind) for kind in _KINDS].count(None) == len(_KINDS) - 1,
         ),
         Rule(
-            "!has(self.readiness) || !(has(self.interval) || has(self.timeout) || "
+            "!(has(self.readiness) || has(self.alias)) || !(has(self.interval) || has(self.timeout) || "
             "has(self.deregisterCriticalServiceAfter) || has(self.successBeforePassing) || "
             "has(self.failuresBeforeWarning) || has(self.failuresBeforeCritical) || has(self.initialStatus))",
             "must not have interval, timeout, deregisterCriticalServiceAfter, initialStatus or thresholds with "
-            "readiness: nothing is probed, Kubernetes says",
-            lambda self: self.readiness is None or not self.probes,
+            "readiness or alias: nothing is probed",
+            lambda self: (self.readiness is None and self.alias is None) or not self.probes,
+        ),
+        Rule(
+            "!has(self.ttl) || !(has(self.interval) || has(self.timeout) || has(self.successBeforePassing) || "
+            "has(self.failuresBeforeWarning) || has(self.failuresBeforeCritical))",
+            "must not have interval, timeout or thresholds with ttl: the application says, nothing is probed",
+            lambda self: self.ttl is None or not (self.interval or self.timeout or self.counts),
         ),
         Rule(
             "!has(self.failuresBeforeWarning) || !has(self.failuresBeforeCritical) || "
@@ -219,18 +381,16 @@ class Check(Model):
     )
 
     @property
+    def counts(self) -> bool:
+        """Whether a threshold is set."""
+        fields = (self.success_before_passing, self.failures_before_warning, self.failures_before_critical)
+        return any(value is not None for value in fields)
+
+    @property
     def probes(self) -> bool:
         """Whether a field is set that only a probe can have."""
-        fields = (
-            self.interval,
-            self.timeout,
-            self.deregister_critical_service_after,
-            self.success_before_passing,
-            self.failures_before_warning,
-            self.failures_before_critical,
-            self.initial_status,
-        )
-        return any(value is not None for value in fields)
+        fields = (self.interval, self.timeout, self.deregister_critical_service_after, self.initial_status)
+        return self.counts or any(value is not None for value in fields)
 
 
 Endpoints = Annotated[
@@ -290,16 +450,23 @@ class ServiceRegistrationSpec(Model):
         ),
         Rule(
             "!has(self.endpoints) || !has(self.checks) || self.checks.all(c, "
-            "(!has(c.tcp) || !has(c.tcp.port) || type(c.tcp.port) == int) && "
-            "(!has(c.http) || !has(c.http.port) || type(c.http.port) == int))",
+            + " && ".join(f"(!has(c.{k}) || !has(c.{k}.port) || type(c.{k}.port) == int)" for k in _WITH_PORT)
+            + ")",
             "must have numbers for the ports of checks with endpoints: there are no container ports to name",
             lambda self: self.endpoints is None or not any(map(_names_a_port, self.checks or ())),
+        ),
+        Rule(
+            "!has(self.endpoints) || self.endpoints.all(e, !has(e.checks) || "
+            "e.checks.all(n, has(self.checks) && self.checks.exists(c, c.name == n)))",
+            "must have endpoints whose checks are names out of spec.checks",
+            lambda self: all({c.name for c in self.checks or ()} >= set(e.checks or ()) for e in self.endpoints or ()),
         ),
     )
 
 
 def _names_a_port(check: Check) -> bool:
-    return any(isinstance(probe.port, str) for probe in (check.tcp, check.http) if probe is not None)
+    probes = (check.tcp, check.http, check.grpc, check.udp, check.h2ping)
+    return any(isinstance(probe.port, str) for probe in probes if probe is not None)
 
 
 #: Rules of the whole object, which see metadata.name.

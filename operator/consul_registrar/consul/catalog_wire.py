@@ -36,7 +36,6 @@ _DEFINED = frozenset(
         "DeregisterCriticalServiceAfter",
     }
 )
-_WEIGHTS = {"Passing": 1, "Warning": 1}
 
 _encode = msgspec.json.Encoder().encode
 
@@ -74,7 +73,8 @@ def service_op(instance: Instance, index: int) -> Op:
         "Port": instance.port,
         "Tags": instance.tags,
         "Meta": dict(instance.meta),
-        "Weights": _WEIGHTS,
+        "Weights": wire.weights(instance),
+        "TaggedAddresses": wire.tagged_addresses(instance),
         "EnableTagOverride": instance.tag_override,
         "ModifyIndex": index,
     }
@@ -122,10 +122,14 @@ def check_delete(instance: Instance, check_id: str, index: int) -> Op:
 
 def definition(check: Check) -> dict[str, object]:
     """What consul-esm is to run, {} for what the operator itself says. Raises `Invalid` for what it can't run."""
-    if check.probe is None or isinstance(check.probe, Readiness):
-        return {}
-    _refuse_unsupported(check, check.probe)
-    return {name: value for name, value in wire.definition(check).items() if name in _DEFINED}
+    match check.probe:
+        case None | Readiness():
+            return {}
+        case TcpProbe() | HttpProbe():
+            _refuse_unsupported(check, check.probe)
+            return {name: value for name, value in wire.definition(check).items() if name in _DEFINED}
+        case _:
+            raise _unsupported(check, "that kind: without agents, consul-esm runs checks of the kinds tcp and http")
 
 
 def _refuse_unsupported(check: Check, probe: TcpProbe | HttpProbe) -> None:
@@ -149,24 +153,17 @@ def _named(name: str) -> str:
 # --- what we read ---------------------------------------------------------------------------------------------------
 
 
-class ServiceWeights(msgspec.Struct, frozen=True):
-    Passing: int = 1
-    Warning: int = 1
-
-
 class ServiceRow(wire.ServiceRow, frozen=True):
     """A service, with what tells whether somebody has touched it."""
 
     CreateIndex: int = 0
     ModifyIndex: int = 0
     Kind: str = ""
-    Weights: ServiceWeights = ServiceWeights()
-    TaggedAddresses: dict[str, msgspec.Raw] | None = None
 
     @property
     def plain(self) -> bool:
         """Whether it has nothing that we never write."""
-        return not self.Kind and not self.TaggedAddresses and (self.Weights.Passing, self.Weights.Warning) == (1, 1)
+        return not self.Kind
 
 
 class CheckRow(wire.CheckRow, frozen=True):

@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 from consul_registrar.consul.wire import CheckRow, Held, ServiceRow
+from consul_registrar.consul.wire import held as as_held
 from consul_registrar.model import META_HASH, META_NONCE, Instance
 
 SETTLE = 1.0
@@ -49,8 +50,9 @@ def _same_row(held: Held, row: ServiceRow) -> bool:
     ours = held.instance
     meta = dict(ours.meta) | ({META_NONCE: held.nonce} if held.nonce else {})
     tags = ours.tag_override or sorted(row.Tags or ()) == list(ours.tags)
-    theirs = (row.Service, row.Address, row.Port, row.EnableTagOverride)
-    return tags and (ours.service, ours.address, ours.port, ours.tag_override) == theirs and meta == (row.Meta or {})
+    theirs = as_held("", row, ()).instance
+    fields = [(i.service, i.address, i.port, i.tag_override, i.weights, i.tagged) for i in (ours, theirs)]
+    return tags and fields[0] == fields[1] and meta == (row.Meta or {})
 
 
 def same_service(one: Instance, other: Instance) -> bool:

@@ -100,6 +100,8 @@ class Sender:
             check=checks[0] if checks else None,
             extra_checks=list(checks[1:]),
             enable_tag_override=instance.tag_override,
+            weights=wire.weights(instance),
+            tagged_addresses=wire.tagged_addresses(instance) or None,
         )
         if not done:
             raise Misdirected(Reason("NotConsul", f"{self._book.node} doesn't know how to register a service"))

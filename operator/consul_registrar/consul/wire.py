@@ -1,6 +1,6 @@
 """Translates between our values and the JSON of Consul's agent API; pure, no I/O.
 
-What Consul adds by itself (weights, lan and wan addresses, default ports) is not read. Checks are ours when their ID
+What Consul adds by itself (lan and wan addresses, default ports) is not read. Checks are ours when their ID
 begins with the instance's; others' and maintenance mode's are left out. Definitions can't be read back: an agent
 returns them empty.
 """
@@ -15,21 +15,31 @@ from consul_registrar.consul.answers import Answer
 from consul_registrar.consul.errors import Misdirected
 from consul_registrar.consul.fates import Member
 from consul_registrar.model import (
+    EVEN,
     MANAGED_BY,
     META_CLUSTER,
     META_CONNECTION,
     META_MANAGED_BY,
     META_NONCE,
+    AliasProbe,
     Check,
+    GrpcProbe,
+    H2PingProbe,
     Health,
     HttpProbe,
     Instance,
     Readiness,
     Reason,
+    TaggedAddress,
     TcpProbe,
+    Timed,
     Timing,
+    TtlProbe,
+    UdpProbe,
+    Weights,
 )
 
+_CONSULS_OWN = frozenset({"lan_ipv4", "wan_ipv4", "lan_ipv6", "wan_ipv6"})
 FOREVER = "876000h"
 """A TTL that never runs out (a hundred years): readiness is told on change, never as a heartbeat."""
 
@@ -60,12 +70,39 @@ def _probe(check: Check) -> dict[str, object]:
     match check.probe:
         case Readiness():
             return {"TTL": FOREVER}
-        case TcpProbe(host, port, timing):
-            return {"TCP": f"[{host}]:{port}" if ":" in host else f"{host}:{port}", **_timing(timing)}
-        case HttpProbe():
-            return {**_http(check.probe), **_timing(check.probe.timing)}
+        case TtlProbe(ttl, after):
+            return {"TTL": duration(ttl), **({"DeregisterCriticalServiceAfter": duration(after)} if after else {})}
+        case AliasProbe(service_id, node):
+            given = {"AliasService": service_id, "AliasNode": node}
+            return {name: value for name, value in given.items() if value}
         case None:
             raise ValueError(f"check {check.id} has no definition to write")
+        case timed:
+            return {**_target(timed), **_timing(timed.timing)}
+
+
+def _target(probe: Timed) -> dict[str, object]:
+    match probe:
+        case HttpProbe():
+            return _http(probe)
+        case TcpProbe(host, port):
+            return {"TCP": _socket(host, port)}
+        case UdpProbe(host, port):
+            return {"UDP": _socket(host, port)}
+        case GrpcProbe(host, port, service):
+            asked = f"{_socket(host, port)}/{service}" if service else _socket(host, port)
+            return {"GRPC": asked, "GRPCUseTLS": probe.tls, **_verification(probe)}
+        case H2PingProbe(host, port):
+            return {"H2PING": _socket(host, port), "H2PingUseTLS": probe.tls, **_verification(probe)}
+
+
+def _socket(host: str, port: int) -> str:
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def _verification(probe: GrpcProbe | H2PingProbe) -> dict[str, object]:
+    given = {"TLSServerName": probe.tls_server_name, "TLSSkipVerify": probe.tls_skip_verify}
+    return {name: value for name, value in given.items() if value}
 
 
 def _http(probe: HttpProbe) -> dict[str, object]:
@@ -102,6 +139,20 @@ def update(status: Health, output: str) -> bytes:
 # --- what we read ---------------------------------------------------------------------------------------------------
 
 
+class ServiceWeights(msgspec.Struct, frozen=True):
+    """The weights of a service."""
+
+    Passing: int = 1
+    Warning: int = 1
+
+
+class AddressRow(msgspec.Struct, frozen=True):
+    """A further address of a service."""
+
+    Address: str = ""
+    Port: int = 0
+
+
 class ServiceRow(msgspec.Struct, frozen=True):
     """A service, as agents (`/v1/agent/services`) and the catalog (`/v1/catalog/node-services`) both spell it."""
 
@@ -112,6 +163,8 @@ class ServiceRow(msgspec.Struct, frozen=True):
     Tags: tuple[str, ...] | None = None
     Meta: dict[str, str] | None = None
     EnableTagOverride: bool = False
+    Weights: ServiceWeights | None = None
+    TaggedAddresses: dict[str, AddressRow] | None = None
 
 
 class CheckRow(msgspec.Struct, frozen=True):
@@ -279,8 +332,26 @@ def held(node: str, row: ServiceRow, checks: Iterable[CheckRow]) -> Held:
         meta=tuple(sorted((k, v) for k, v in meta.items() if k != META_NONCE)),
         checks=tuple(sorted(_own_checks(row.ID, checks), key=lambda check: check.id)),
         tag_override=row.EnableTagOverride,
+        weights=Weights(row.Weights.Passing, row.Weights.Warning) if row.Weights else EVEN,
+        tagged=_tagged(row),
     )
     return Held(instance, meta.get(META_NONCE, ""))
+
+
+def _tagged(row: ServiceRow) -> tuple[TaggedAddress, ...]:
+    """The further addresses, but for those that Consul adds by itself (agent.go `populateTaggedAddresses`)."""
+    given = (row.TaggedAddresses or {}).items()
+    return tuple(sorted(TaggedAddress(n, at.Address, at.Port) for n, at in given if n not in _CONSULS_OWN))
+
+
+def tagged_addresses(instance: Instance) -> dict[str, dict[str, object]]:
+    """The further addresses of an instance, in Consul's JSON."""
+    return {at.name: {"Address": at.address, "Port": at.port} for at in instance.tagged}
+
+
+def weights(instance: Instance) -> dict[str, int]:
+    """The weights of an instance, in Consul's JSON."""
+    return {"Passing": instance.weights.passing, "Warning": instance.weights.warning}
 
 
 def _own_checks(service: str, checks: Iterable[CheckRow]) -> Iterator[Check]:

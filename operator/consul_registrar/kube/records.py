@@ -35,6 +35,7 @@ class _Meta(_Wire):
 
 class _Port(_Wire):
     container_port: int | None = None
+    host_port: int | None = None
     name: str | None = None
     protocol: str | None = None
 
@@ -59,10 +60,16 @@ class _ContainerStatus(_Wire):
     restart_count: int | None = None
 
 
+class _PodAddress(_Wire):
+    ip: str | None = None
+
+
 class _PodStatus(_Wire):
     phase: str | None = None
     pod_i_p: str | None = msgspec.field(default=None, name="podIP")
     host_i_p: str | None = msgspec.field(default=None, name="hostIP")
+    pod_i_ps: list[_PodAddress] | None = msgspec.field(default=None, name="podIPs")
+    host_i_ps: list[_PodAddress] | None = msgspec.field(default=None, name="hostIPs")
     conditions: list[_Condition] | None = None
     container_statuses: list[_ContainerStatus] | None = None
 
@@ -138,12 +145,24 @@ def _pod(wire: _PodWire) -> Pod:
         ready=any(c.type == "Ready" and c.status == "True" for c in status.conditions or ()),
         restarts=sum(c.restart_count or 0 for c in status.container_statuses or ()),
         ports=_ports(spec),
+        ips=_several(status.pod_i_ps),
+        host_ips=_several(status.host_i_ps),
     )
+
+
+def _several(addresses: list[_PodAddress] | None) -> tuple[str, ...]:
+    """All addresses where there is more than the one that stands apart anyway."""
+    found = [address.ip for address in addresses or () if address.ip]
+    return tuple(map(_intern, found)) if len(found) > 1 else ()
 
 
 def _ports(spec: _PodSpec) -> tuple[ContainerPort, ...]:
     ports = [port for container in _running(spec) for port in container.ports or ()]
-    return _kept_once(tuple((port.name or "", port.container_port or 0, port.protocol or "TCP") for port in ports))
+    return _kept_once(
+        tuple(
+            (port.name or "", port.container_port or 0, port.protocol or "TCP", port.host_port or 0) for port in ports
+        )
+    )
 
 
 def _running(spec: _PodSpec) -> Iterator[_Container]:
@@ -153,7 +172,7 @@ def _running(spec: _PodSpec) -> Iterator[_Container]:
 
 
 @lru_cache(maxsize=4096)
-def _kept_once(declared: tuple[tuple[str, int, str], ...]) -> tuple[ContainerPort, ...]:
+def _kept_once(declared: tuple[tuple[str, int, str, int], ...]) -> tuple[ContainerPort, ...]:
     return tuple(ContainerPort(*port) for port in declared)
 
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from consul_registrar.actual import Actual
 from consul_registrar.consul.catalog_book import CatalogBook
-from consul_registrar.consul.catalog_wire import CheckRow, NodeRow, ServiceRow, ServiceWeights
+from consul_registrar.consul.catalog_wire import CheckRow, NodeRow, ServiceRow
 from consul_registrar.consul.virtual import choose, is_probed, node_meta, node_names
 from consul_registrar.model import META_HASH, Health, Instance, Key, RegistrationKey
 
@@ -83,7 +83,7 @@ def test_a_node_that_was_just_made_is_not_unmade_by_an_older_read():
 
 
 def test_what_was_edited_where_a_plan_sees_nothing_is_shown_as_missing(node):
-    edited = msgspec.structs.replace(SERVICE, ModifyIndex=10, Weights=ServiceWeights(5, 1))
+    edited = msgspec.structs.replace(SERVICE, ModifyIndex=10, Kind="terminating-gateway")
     assert node.take((edited,)) == {Key(KEY, "u")}
     assert node.one.meta_value(META_HASH) == ""
     probed = msgspec.structs.replace(CHECK, ModifyIndex=11, Definition=msgspec.Raw(b'{"TCP":"x:1"}'))

@@ -42,7 +42,7 @@ def test_a_deleted_pod_is_remembered_as_deleting_and_no_longer_selected() -> Non
     made = cache()
     made.put_pod(pod())
     assert made.delete_pod(pod().uid) == {KEY}
-    assert made.pod(pod().uid) == replace(pod(), deleting=True)
+    assert made.pod(pod().uid) == replace(pod(), deleting=True, deleted=True)
     assert (made.selected(KEY), dict(made.pods())) == (set(), {})
 
 

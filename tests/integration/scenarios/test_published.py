@@ -1,0 +1,161 @@
+"""What a registration can publish, against the real agents and servers: addresses, weights, every kind of check."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from operator_world import MERGE, RESOURCES, World, connection, deployment, eventually, registration, statuses
+
+from devcluster import Cluster
+from devcluster.consul import Member
+
+BOTH = ["default", "published"]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def published(cluster: Cluster) -> Iterator[None]:
+    """A connection in catalog mode beside the one in agent mode."""
+    spec = {"mode": "Catalog", "addresses": [cluster.consul.http_addr], "virtualNodes": 2}
+    cluster.api.request("POST", f"{RESOURCES}/consulconnections", connection("published", **spec))
+    yield
+    cluster.api.request("DELETE", f"{RESOURCES}/consulconnections/published")
+
+
+@pytest.fixture
+def agent(cluster: Cluster) -> Member:
+    return cluster.consul.agents["node-1"]
+
+
+def endpoint(agent: Member, port: int) -> dict[str, Any]:
+    return {"name": "agent", "address": agent.address, "port": port}
+
+
+@pytest.mark.parametrize("mode", BOTH)
+def test_weights_further_addresses_and_tag_override_are_in_consul_and_go_again(world: World, mode: str) -> None:
+    full = {
+        "name": f"full-{mode}",
+        "weights": {"passing": "$(metadata.annotations['weight']:-10)", "warning": 2},
+        "taggedAddresses": {"wan": {"address": "203.0.113.7", "port": 443}},
+        "enableTagOverride": True,
+    }
+    world.apply(deployment("web", 1), registration("web", service=full, consulRefs=[{"name": mode}]))
+    (row,) = world.passing(full["name"], 1).values()
+    service = row["Service"]
+    assert service["Weights"] == {"Passing": 10, "Warning": 2}
+    assert service["TaggedAddresses"]["wan"] == {"Address": "203.0.113.7", "Port": 443}
+    assert service["EnableTagOverride"]
+    plain = {"weights": None, "taggedAddresses": None, "enableTagOverride": None}
+    world.patch("web", {"service": plain})
+
+    def is_plain() -> bool:
+        (now,) = world.health(full["name"]).values()
+        told = now["Service"]
+        return (told["Weights"], told["EnableTagOverride"], "wan" in (told["TaggedAddresses"] or {})) == (
+            {"Passing": 1, "Warning": 1},
+            False,
+            False,
+        )
+
+    eventually(is_plain)
+    world.says("web", "Registered")
+
+
+@pytest.mark.parametrize("mode", BOTH)
+def test_weights_that_somebody_edits_are_set_right(world: World, mode: str) -> None:
+    world.apply(deployment("web", 1), registration("web", service={"name": f"w-{mode}"}, consulRefs=[{"name": mode}]))
+    (row,) = world.passing(f"w-{mode}", 1).values()
+    service = row["Service"]
+    spoiled = {key: service[key] for key in ("ID", "Service", "Address", "Port", "Tags", "Meta")}
+    entry = {
+        "Node": row["Node"]["Node"],
+        "Address": row["Node"]["Address"],
+        "SkipNodeUpdate": True,
+        "Service": spoiled | {"Weights": {"Passing": 77, "Warning": 1}},
+    }
+    world.cluster.consul.server.request("PUT", "/v1/catalog/register", entry)
+
+    def is_right() -> bool:
+        (now,) = world.health(f"w-{mode}").values()
+        return bool(now["Service"]["Weights"]["Passing"] == 1)
+
+    eventually(is_right)
+
+
+@pytest.mark.parametrize("mode", BOTH)
+def test_an_instance_drains_as_critical_until_its_pod_is_gone(world: World, mode: str) -> None:
+    pods = {"selector": {"matchLabels": {"app": "web"}}, "onTermination": "Critical"}
+    spec = {"pods": pods, "service": {"name": f"drain-{mode}"}, "checks": [], "consulRefs": [{"name": mode}]}
+    world.apply(deployment("web", 1), registration("web", **spec))
+    (name,) = world.passing(f"drain-{mode}", 1)
+    world.annotate(name, terminate_after="4s")
+    world.kubectl("delete", "pod", name, "--wait=false")
+    eventually(lambda: statuses(world.health(f"drain-{mode}")[name]) == {"draining": "critical"})
+    eventually(lambda: name not in world.health(f"drain-{mode}"))
+    world.passing(f"drain-{mode}", 1)
+
+
+@pytest.mark.parametrize(
+    ("kind", "good", "bad"),
+    [
+        ("grpc", {"grpc": {}}, {"grpc": {"service": "none.such"}}),
+        ("h2ping", {"h2ping": {"tls": False}}, {"h2ping": {"tls": False, "port": 1}}),
+        ("udp", {"udp": {}}, {"udp": {"port": 1}}),
+        ("tcp", {"tcp": {}}, {"tcp": {"port": 1}}),
+    ],
+)
+def test_each_kind_of_probe_passes_and_fails_against_a_real_listener(
+    world: World, agent: Member, kind: str, good: Any, bad: Any
+) -> None:
+    """Consul itself is the listener: it speaks gRPC with the health service, HTTP/2, and DNS by UDP."""
+    port = {"udp": agent.dns_port}.get(kind, agent.grpc_port)
+    timing = {"interval": "1s", "timeout": "1s"}
+    checks = [{"name": "good", **good, **timing}, {"name": "bad", **bad, **timing, "initialStatus": "passing"}]
+    world.apply(registration(kind, endpoints=[endpoint(agent, port)], checks=checks))
+    eventually(lambda: statuses(world.health(kind)["agent"]) == {"good": "passing", "bad": "critical"})
+    found = world.agent_checks(world.health(kind)["agent"])
+    assert {check["Type"] for check in found.values()} == {kind}
+
+
+def test_a_ttl_check_is_the_applications_word(world: World, agent: Member, cluster: Cluster) -> None:
+    checks = [{"name": "beat", "ttl": {"ttl": "1h"}}]
+    world.apply(registration("beat", endpoints=[endpoint(agent, 80)], checks=checks))
+    row = eventually(lambda: world.health("beat")["agent"])
+    assert statuses(row) == {"beat": "critical"}
+    holder = cluster.consul.agents[row["Node"]["Node"]]
+    holder.request("PUT", f"/v1/agent/check/update/{row['Service']['ID']}:beat:ttl", {"Status": "passing"})
+    world.passing("beat", 1)
+    world.patch("beat", {"service": {"tags": ["edited"]}})
+    eventually(lambda: world.health("beat", passing=True)["agent"]["Service"]["Tags"] == ["edited"])
+
+
+def test_an_alias_check_follows_another_instance(world: World, agent: Member) -> None:
+    world.apply(deployment("web", 1), registration("web", service={"name": "followed"}))
+    (row,) = world.passing("followed", 1).values()
+    alias = {"name": "like-web", "alias": {"serviceId": row["Service"]["ID"], "node": row["Node"]["Node"]}}
+    world.apply(registration("follower", endpoints=[endpoint(agent, 80)], checks=[alias]))
+    world.passing("follower", 1)
+    (name,) = world.pods("web")
+    world.annotate(name, ready="false")
+    eventually(lambda: statuses(world.health("follower")["agent"]) == {"like-web": "critical"})
+
+
+@pytest.mark.parametrize(
+    "check", [{"grpc": {}}, {"udp": {}}, {"h2ping": {}}, {"ttl": {"ttl": "30s"}}, {"alias": {"node": "x"}}]
+)
+def test_in_catalog_mode_kinds_that_nobody_runs_are_refused_by_name(world: World, agent: Member, check: Any) -> None:
+    checks = [{"name": "odd", **check}]
+    refs = [{"name": "published"}]
+    world.apply(registration("odd", endpoints=[endpoint(agent, 80)], checks=checks, consulRefs=refs))
+    assert "odd" in world.says("odd", "CheckNotSupported")["message"]
+    assert world.health("odd") == {}
+
+
+def test_a_connection_may_refuse_addresses_of_its_users_own(world: World, agent: Member, cluster: Cluster) -> None:
+    path = f"{RESOURCES}/consulconnections/published"
+    world.apply(registration("db", endpoints=[endpoint(agent, 80)], consulRefs=[{"name": "published"}]))
+    world.passing("db", 1)
+    cluster.api.request("PATCH", path, {"spec": {"allowEndpoints": False}}, MERGE)
+    world.says("db", "EndpointsNotAllowed")
+    assert len(world.health("db")) == 1
+    cluster.api.request("PATCH", path, {"spec": {"allowEndpoints": True}}, MERGE)
+    world.says("db", "Registered")
