@@ -128,7 +128,7 @@ class GrpcProbe:
 
 @dataclass(frozen=True, slots=True)
 class UdpProbe:
-    """Passing while the target answers a datagram, or at least doesn't refuse it."""
+    """Passing once the target answers an empty datagram, critical when it refuses; silence leaves it as it was."""
 
     host: str
     port: int

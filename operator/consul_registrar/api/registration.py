@@ -255,7 +255,7 @@ class Grpc(Model):
 
 
 class Udp(Model):
-    """Passing while a datagram is answered, or at least not refused."""
+    """Passing once an empty datagram is answered, critical when it is refused; silence leaves it as it was."""
 
     port: PortRef | None = Field(default=None, description="Port to send to; default: the instance's port.")
 

@@ -1,5 +1,7 @@
 """What a registration can publish, against the real agents and servers: addresses, weights, every kind of check."""
 
+import socket
+import threading
 from collections.abc import Iterator
 from typing import Any
 
@@ -50,7 +52,7 @@ def test_weights_further_addresses_and_tag_override_are_in_consul_and_go_again(w
     def is_plain() -> bool:
         (now,) = world.health(full["name"]).values()
         told = now["Service"]
-        return (told["Weights"], told["EnableTagOverride"], "wan" in (told["TaggedAddresses"] or {})) == (
+        return (told["Weights"], told["EnableTagOverride"], "wan" in (told.get("TaggedAddresses") or {})) == (
             {"Passing": 1, "Warning": 1},
             False,
             False,
@@ -94,6 +96,23 @@ def test_an_instance_drains_as_critical_until_its_pod_is_gone(world: World, mode
     world.passing(f"drain-{mode}", 1)
 
 
+@pytest.fixture
+def echo() -> Iterator[tuple[str, int]]:
+    """A listener that answers each datagram."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as listener:
+        listener.bind(("127.0.0.1", 0))
+
+        def answer() -> None:
+            while (asker := listener.recvfrom(64)[1])[1] != listener.getsockname()[1]:
+                listener.sendto(b"here", asker)
+
+        thread = threading.Thread(target=answer)
+        thread.start()
+        yield listener.getsockname()
+        listener.sendto(b"", listener.getsockname())  # its own word ends it
+        thread.join()
+
+
 @pytest.mark.parametrize(
     ("kind", "good", "bad"),
     [
@@ -104,16 +123,24 @@ def test_an_instance_drains_as_critical_until_its_pod_is_gone(world: World, mode
     ],
 )
 def test_each_kind_of_probe_passes_and_fails_against_a_real_listener(
-    world: World, agent: Member, kind: str, good: Any, bad: Any
+    world: World, agent: Member, echo: tuple[str, int], kind: str, good: Any, bad: Any
 ) -> None:
-    """Consul itself is the listener: it speaks gRPC with the health service, HTTP/2, and DNS by UDP."""
-    port = {"udp": agent.dns_port}.get(kind, agent.grpc_port)
+    """etcd has a gRPC health service, Consul speaks HTTP/2."""
+    address, port = {"udp": echo, "grpc": _etcd(world.cluster)}.get(kind, (agent.address, agent.grpc_port))
     timing = {"interval": "1s", "timeout": "1s"}
     checks = [{"name": "good", **good, **timing}, {"name": "bad", **bad, **timing, "initialStatus": "passing"}]
-    world.apply(registration(kind, endpoints=[endpoint(agent, port)], checks=checks))
-    eventually(lambda: statuses(world.health(kind)["agent"]) == {"good": "passing", "bad": "critical"})
-    found = world.agent_checks(world.health(kind)["agent"])
+    at = {"name": "listener", "address": address, "port": port}
+    world.apply(registration(kind, endpoints=[at], checks=checks))
+    eventually(lambda: statuses(world.health(kind)["listener"]) == {"good": "passing", "bad": "critical"})
+    found = world.agent_checks(world.health(kind)["listener"])
     assert {check["Type"] for check in found.values()} == {kind}
+
+
+def _etcd(cluster: Cluster) -> tuple[str, int]:
+    flag = "--listen-client-urls=http://"
+    command = cluster.control_plane.etcd.program.command
+    address, _, port = next(part.removeprefix(flag) for part in command if part.startswith(flag)).rpartition(":")
+    return address, int(port)
 
 
 def test_a_ttl_check_is_the_applications_word(world: World, agent: Member, cluster: Cluster) -> None:
