@@ -93,12 +93,13 @@ NOTHING = HeldSet(0, "", ())
 
 @dataclass(slots=True)
 class _Claim:
-    """One absence on its way. `held`: since when; `due`: when its turn to be drained comes."""
+    """One absence on its way. `held`: since when; `due`: when its turn to be drained comes; `approved`: by a person."""
 
     absence: Absence
     since: float
     held: float | None = None
     due: float | None = None
+    approved: bool = False
 
 
 @dataclass(slots=True)
@@ -127,6 +128,8 @@ class Guard:
             self._hold(claim, now)
         if claim.due is None and self._overdue(claim, now):
             self._release(claim, now)
+        elif claim.due is not None and not claim.approved and not self._overdue(claim, now):
+            self._take_back(claim)
         if claim.due is None:
             return Held(self._remaining(claim, now), probe=fresh and len(self._held) <= _PROBES)
         return Passes() if now >= claim.due else Waits(claim.due - now)
@@ -152,6 +155,7 @@ class Guard:
             return ()
         released = tuple(sorted(self._held, key=_order))
         for key in released:
+            self._claims[key].approved = True
             self._release(self._claims[key], now)
         return released
 
@@ -223,6 +227,12 @@ class Guard:
         claim.due = max(now, self._next)
         self._next = claim.due + 1 / self.terms.rate
         self._unhold(claim.absence.key)
+
+    def _take_back(self, claim: _Claim) -> None:
+        """The terms have changed: what time has released would not be released now."""
+        claim.due = None
+        self._held.add(claim.absence.key)
+        self._seen = None
 
     def _unhold(self, key: Key) -> None:
         if key in self._held:

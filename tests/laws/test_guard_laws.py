@@ -1,6 +1,6 @@
 """Law 6: whatever is absent, and however it comes and goes, the quarantine lets no more pass than it may."""
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
 
@@ -106,7 +106,7 @@ class Quarantine(RuleBasedStateMachine):
 
 
 def test_no_more_pass_than_may_however_absences_come_and_go() -> None:
-    run_state_machine_as_test(Quarantine)
+    run_state_machine_as_test(Quarantine, settings=settings(max_examples=50, stateful_step_count=30))
 
 
 @given(st.integers(1, 60), st.integers(0, 60), TERMS)

@@ -219,6 +219,20 @@ def test_terms_that_change_hold_at_once() -> None:
     assert guard.judge(absences[0], 100.0) == Passes()
 
 
+def test_who_changes_to_manual_stops_what_time_has_released() -> None:
+    guard = Guard(Terms(after=60.0, rate=1.0))
+    absences = [absence(n) for n in range(30)]
+    judged(guard, absences)
+    assert [type(guard.judge(each, 100.0)) for each in absences[:2]] == [Passes, Waits]
+    guard.terms = Terms(after=None)
+    assert guard.judge(absences[1], 200.0) == Held(None)
+    assert guard.held().subjects == 29  # one is on its way
+    released = guard.approve(guard.held().digest, 200.0)
+    guard.terms = Terms(after=1e9)
+    assert len(released) == 29
+    assert guard.judge(released[0], 200.0) == Passes()
+
+
 def test_only_the_first_to_be_held_are_worth_a_fresh_read() -> None:
     guard = Guard()
     absences = [absence(n) for n in range(30)]
