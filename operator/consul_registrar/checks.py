@@ -11,8 +11,9 @@ from collections.abc import Collection
 from dataclasses import asdict, dataclass
 
 from consul_registrar.api.base import milliseconds
-from consul_registrar.api.registration import Check as CheckSpec
-from consul_registrar.api.registration import Http, ServiceRegistrationSpec
+from consul_registrar.api.check import Check as CheckSpec
+from consul_registrar.api.check import Http
+from consul_registrar.api.registration import ServiceRegistrationSpec
 from consul_registrar.fieldpath import NO_VALUES, MissingValue, Values, substitute
 from consul_registrar.model import (
     AliasProbe,
