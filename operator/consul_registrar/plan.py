@@ -110,8 +110,9 @@ def _to_define(wanted: Instance, have: Instance) -> tuple[Check, ...]:
         return wanted.checks
     known = {c.id for c in have.checks}
     missing = tuple(c for c in wanted.checks if c.id not in known)
-    written = missing or _fields(wanted) != _fields(have)
-    return wanted.checks if written and have.meta_value(model.META_HASH) != mine else missing
+    if have.meta_value(model.META_HASH) == mine:
+        return missing
+    return wanted.checks if missing or _fields(wanted) != _fields(have) else missing
 
 
 def _comparable_hash(wanted: Instance, have: Instance) -> str:

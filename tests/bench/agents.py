@@ -77,7 +77,7 @@ class Agents:
 
     async def churn(self) -> None:
         await self._with("agent")
-        latencies = await Churn(self.stage, RATE).run(40)
+        latencies = await Churn(self.stage, RATE).run(30)
         how = f"{RATE:g} changes/s over {len(self.agents)} agents"
         self.report.add(*latencies.figures(MODE, how, (40.0, 250.0)))
 
@@ -85,7 +85,7 @@ class Agents:
         await self._with("agent")
         lasting = [place for place in self.stage.standing if place.app in BUSY]
         for what, spoil in self._ways().items():
-            times = await measures.spoil_all(self.stage, lasting[:8], [spoil])
+            times = await measures.spoil_all(self.stage, lasting[:6], [spoil])
             detail = f"of {len(times)}, p50 {quantile(times, 0.5):.2f} s"
             self.report.add(Figure(f"{what} → right again, max", MODE, max(times), "s", 2.0, detail))
 

@@ -84,7 +84,7 @@ class Catalog:
 
     async def _churn(self, size: str) -> None:
         await self._with(size)
-        latencies = await Churn(self.stage, RATE).run(25)
+        latencies = await Churn(self.stage, RATE).run(20)
         how = f"{RATE:g} changes/s at {self.sizes[size]}"
         self.report.add(*latencies.figures(MODE, how, (25.0, 150.0)))
 

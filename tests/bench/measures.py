@@ -196,9 +196,9 @@ async def _takes_over(stage: Stage, leading: Operator, end: Callable[[Operator],
     await stage.more_spare(BUSY[:1])
     await asyncio.sleep(0.5)
     place = stage.spare[BUSY[0]].pop()
-    began = time.monotonic()
-    await end(leading)
     async with watching(stage.api, stage.consul, NAMESPACES[0], BUSY[:1]) as times:
+        began = time.monotonic()
+        await end(leading)
         await stage.runs(place)
 
         async def there() -> bool:
