@@ -23,6 +23,8 @@ logger = logging.getLogger(__name__)
 
 #: Seconds between two writes of one status.
 _SPACING = 1.0
+#: Statuses that are written at a time: the API server has to answer for the lease beside them, within seconds.
+_AT_ONCE = 8
 #: Reasons of Ready that are worth a person's attention although nothing is wrong yet.
 _WARNINGS = {"NoPodsMatched"}
 #: Reasons of Ready on the way to another: no Event.
@@ -68,6 +70,7 @@ class Reports:
         self._announced: dict[RegistrationKey, tuple[str, str]] = {}
         self._due: asyncio.Queue[RegistrationKey] = asyncio.Queue()
         self._busy: set[RegistrationKey] = set()
+        self._slots = asyncio.Semaphore(_AT_ONCE)
         self._again: set[RegistrationKey] = set()
         self._late: dict[RegistrationKey, asyncio.TimerHandle] = {}
 
@@ -159,7 +162,8 @@ class Reports:
 
     async def _serve_once(self, key: RegistrationKey) -> None:
         try:
-            await self._publish(key)
+            async with self._slots:
+                await self._publish(key)
         except Exception as error:
             logger.warning("status not written, trying again: %s", error)
             self._again.add(key)

@@ -713,3 +713,25 @@ async def test_a_crash_between_two_writes_is_made_good() -> None:
     assert [type(change) for change in after.consul.written] == [Register, Deregister]
     assert [i.service for i in after.consul.held] == ["renamed"]
     assert held.service == "web"
+
+
+@instantly
+async def test_statuses_are_written_a_few_at_a_time() -> None:
+    world, open_, under_way, most = World(), asyncio.Event(), 0, 0
+
+    async def write(_found: Any, _wanted: Any) -> None:
+        nonlocal under_way, most
+        under_way += 1
+        most = max(most, under_way)
+        await open_.wait()
+        under_way -= 1
+
+    world.cluster.write = write  # type: ignore[method-assign]
+    async with world.running():
+        for number in range(30):
+            world.apply(body(name=f"web-{number}", **HELD))
+        await passes(1)
+        assert 0 < most < 10
+        open_.set()
+        await passes(3)
+        assert under_way == 0
