@@ -1,5 +1,6 @@
 """What tests may rely on in a Consul of three servers, which fail one by one."""
 
+import time
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -63,6 +64,13 @@ def others(consul: Consul, member: Member) -> list[Member]:
     return [server for server in consul.servers if server is not member]
 
 
+def rests(consul: Consul) -> bool:
+    """Whether nothing is written for a while; after a start tokens and members are."""
+    before = consul.writes()
+    time.sleep(5)
+    return consul.writes() == before
+
+
 def leader(consul: Consul) -> Member:
     eventually(lambda: consul.leader is not None)
     found = consul.leader
@@ -75,6 +83,14 @@ def test_the_servers_agree_on_a_leader_and_the_agents_of_all_nodes_have_joined(c
     agent = consul.agents["node-1"]
     everybody = {"consul-server-1", "consul-server-2", "consul-server-3", "node-1", "node-2"}
     eventually(lambda: {one["Name"] for one in agent.request("GET", "/v1/agent/members")} == everybody)
+
+
+def test_what_is_written_is_counted_and_at_rest_nothing_is(consul: Consul) -> None:
+    eventually(lambda: rests(consul))
+    before = consul.writes()
+    leader(consul).request("PUT", "/v1/kv/counted", "value")
+    assert consul.writes() == before + 1
+    assert rests(consul)
 
 
 def test_a_killed_leader_is_followed_by_another_and_comes_back_with_what_it_missed(consul: Consul) -> None:
