@@ -15,7 +15,7 @@ import time
 from collections.abc import Sequence
 from collections.abc import Set as AbstractSet
 from datetime import UTC, datetime
-from typing import Protocol
+from typing import Any, Protocol
 
 from consul_registrar import health, kube, metrics, token_status
 from consul_registrar.acceptance import Acceptance
@@ -46,6 +46,7 @@ _CONCURRENCY = 512
 _STALE = 120.0
 #: The same for custom resources, which kopf watches: it tells of no bookmarks, so silence is normal between two lists.
 _STALE_RESOURCES = 900.0
+_CLOSED = "the handler is closed"
 
 
 def _now() -> str:
@@ -320,10 +321,19 @@ class Operator:
             metrics.staleness.labels(name).set(source.staleness())
 
 
+def _tell(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    """What uvloop calls a fatal error is none: data that comes in over TLS after we have closed the connection."""
+    if _CLOSED in str(context.get("exception")):
+        logger.debug("data came in over a connection that was closed")
+    else:
+        loop.default_exception_handler(context)
+
+
 async def run(settings: Settings) -> None:
     """Log in and run one operator until SIGTERM or SIGINT. Raises LoginFailed where there is no way to log in."""
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
+    loop.set_exception_handler(_tell)
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     async with kube.KubeClient(kube.login) as client:
