@@ -133,8 +133,13 @@ class Consul:
         return next((one for one in self.servers if one.rpc == leading and 2 * votes > len(self.servers)), None)
 
     def writes(self) -> float:
-        """How many changes the servers have put into their log since they were started, by Consul's own count."""
-        return sum(server.counter("consul_raft_apply") for server in self.servers)
+        """How many changes the servers have put into their log since they were started, by Consul's own count.
+
+        Without the barrier that the leader puts there each minute.
+        """
+        return sum(
+            server.counter("consul_raft_apply") - server.counter("consul_raft_barrier") for server in self.servers
+        )
 
     @property
     def http_addr(self) -> str:

@@ -95,6 +95,7 @@ def test_a_leader_that_wakes_after_its_term_writes_nothing_and_stands_by(
     refs = [{"name": connected}]
     world.apply(deployment("web", 3), pod("goes", "web"), registration("web", consulRefs=refs))
     world.passing("web", 4)
+    world.says("web", "Registered")  # it has heard of all that it wrote
     operator.process.pause()
     world.patch("web", {"service": {"tags": ["meanwhile"]}})
     eventually(lambda: leads(second))
@@ -125,6 +126,7 @@ def test_a_write_that_was_in_flight_when_its_sender_slept_is_finished_and_nothin
     on_one_node = [each | {"spec": each["spec"] | {"nodeName": "node-1"}} for each in nodes]
     world.apply(*on_one_node, registration("late"))
     world.passing("late", 2)
+    world.says("late", "Registered")
     agent = cluster.consul.agents["node-1"]
     said = applied(operator)
     agent.process.pause()
