@@ -70,8 +70,10 @@ def pytest_runtest_logreport(report: pytest.TestReport) -> None:
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
-    """Keep the numbers for COVERAGE.md, unless only a selection was asked for."""
-    if _runs and not session.config.option.markexpr and not session.config.option.keyword:
+    """Keep the numbers for COVERAGE.md. A selection never lowers what a session of all has counted."""
+    before = json.loads(RUNS.read_text()) if RUNS.exists() else {}
+    all_of_them = not session.config.option.markexpr and not session.config.option.keyword
+    counted = {test: runs if all_of_them else max(runs, before.get(test, 0)) for test, runs in _runs.items()}
+    if counted:
         RUNS.parent.mkdir(exist_ok=True)
-        before = json.loads(RUNS.read_text()) if RUNS.exists() else {}
-        RUNS.write_text(json.dumps(before | _runs, indent=1))
+        RUNS.write_text(json.dumps(before | counted, indent=1))

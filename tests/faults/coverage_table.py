@@ -1,7 +1,8 @@
 """Which reliability goal is tested by which test, and in how many runs: writes COVERAGE.md.
 
-The goals are marks on the tests; the runs are those of the last `make test-faults` (build/faults.json). That the table
-names exactly the tests that there are is itself a test (`test_coverage.py`).
+The goals are marks on the tests. The runs are those that were counted (build/faults.json), by the last
+`make test-faults` or since then by a selection where that had more. That the table names exactly the tests that there
+are is itself a test (`test_coverage.py`).
 """
 
 import importlib
