@@ -32,9 +32,9 @@ class Side:
         return {row["ServiceMeta"]["k8s-pod-uid"]: row["ModifyIndex"] for row in mine}
 
     def stands(self) -> None:
-        """Exactly its running Pods are in Consul."""
+        """Exactly its Pods are in Consul, and all of them run."""
         wanted = {p["metadata"]["uid"] for p in self.world.pods("web").values()}
-        assert wanted
+        assert len(wanted) == len(PODS)
         assert self.rows().keys() == wanted
 
     def open(self) -> None:

@@ -118,6 +118,7 @@ class Claim:
         self._path = f"/v1/kv/{quote(name.key)}"
         self._index = 0
         self._wake = asyncio.Event()
+        self._doubted = ""
 
     def wake(self) -> None:
         """Consul may be asked now where it couldn't: don't wait for the next try."""
@@ -130,6 +131,7 @@ class Claim:
             try:
                 await self._settle(await self._read())
                 failed.reset()
+                self._doubted = ""
             except ConsulError as error:
                 self._index = 0
                 self._doubt(error)
@@ -212,8 +214,10 @@ class Claim:
         """Not knowing is no reason to stop what was put to work, but none to begin it."""
         reason = _denied(self._name, error) if isinstance(error, Denied) else error.reason
         if self.reason is None:
-            log.warning("the claim of the cluster name can't be looked after: %s", reason.message)
-        else:
+            if reason.code != self._doubted:
+                log.warning("the claim of the cluster name can't be looked after: %s", reason.message)
+            self._doubted = reason.code
+        elif reason.code != CONNECTING:  # nobody can be asked yet, which the registry says itself
             self._becomes(reason)
 
     async def _rest(self, seconds: float) -> None:
