@@ -161,18 +161,16 @@ class Catalog:
         )
 
     async def memory(self) -> None:
-        """A fresh process that finds all registered; then the Pods become more under it."""
-        await self._with("many")
-        await self.stage.stop()
-        operator = await self.stage.led()
-        await asyncio.sleep(8)
-        many = operator.memory()
+        """Fresh processes that find all registered; and one under which the Pods become more."""
+        many = await self._fresh("many")
         await self._with("most")
         await asyncio.sleep(8)
-        most = operator.memory()
+        assert self.stage.operator is not None
+        grown = self.stage.operator.memory()
+        most = await self._fresh("most")
         count = self.sizes["most"] - self.sizes["many"]
         slope = 1024 * (most - many) / count
-        detail = f"{many:.1f} → {most:.1f} MiB over {count} Pods more"
+        detail = f"{many:.1f} → {most:.1f} MiB over {count} Pods more; {grown:.1f} in the process that saw them come"
         self.report.add(
             Figure(
                 f"memory at {self.sizes['many']} instances", MODE, many, "MiB", 130.0, "RSS, registered and at rest"
@@ -181,6 +179,13 @@ class Catalog:
         )
         await self.stage.size(self.sizes["many"])
         await self.stage.registered()
+
+    async def _fresh(self, size: str) -> float:
+        await self._with(size)
+        await self.stage.stop()
+        operator = await self.stage.led()
+        await asyncio.sleep(8)
+        return operator.memory()
 
     # behind our back
 
