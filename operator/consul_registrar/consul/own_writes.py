@@ -51,6 +51,7 @@ class OwnWrites:
     def __init__(self) -> None:
         self._floor: list[int] = []  # the highest number told up to each of them: its own, where it told one
         self._times: list[float] = []
+        self._nodes: list[frozenset[str]] = []
         self._last: dict[str, float] = {}
         self._last_unnamed: dict[str, float] = {}
         self._sending: frozenset[str] = frozenset()
@@ -71,15 +72,16 @@ class OwnWrites:
         highest = self._floor[-1] if self._floor else 0
         self._floor.append(max(index, highest))
         self._times.append(now)
+        self._nodes.append(frozenset(nodes))
         last = self._last if index > highest else self._last_unnamed
-        last.update(dict.fromkeys(nodes, now))
+        last.update(dict.fromkeys(self._nodes[-1], now))
         if len(self._floor) > KEPT:
-            del self._floor[: KEPT // 2], self._times[: KEPT // 2]
+            del self._floor[: KEPT // 2], self._times[: KEPT // 2], self._nodes[: KEPT // 2]
 
     def whose(self, ring: Ring) -> Whose:
         """Whose change a query tells of."""
         at = self._place(ring.index)
-        if at is not None and self._is_whole(at, ring):
+        if at is not None and ring.node in self._nodes[at] and self._is_whole(at, ring):
             return Whose.OURS
         recent = max(self._last_unnamed.get(ring.node, 0.0), 0.0 if ring.exact else self._last.get(ring.node, 0.0))
         named = at is not None and self._floor[at] == ring.index

@@ -38,6 +38,11 @@ def test_so_is_one_that_nothing_followed_yet() -> None:
     assert own.whose(ring("b", 102, 1.01)) is Whose.MIXED
 
 
+def test_a_number_that_we_were_not_told_is_not_that_of_another_nodes_removal() -> None:
+    own = written((100, "", 0.5), (0, "b", 1.0))
+    assert own.whose(ring("a", 101, 1.01)) is Whose.FOREIGN
+
+
 def test_what_stands_between_may_hide_something() -> None:
     own = written((100, "a", 0.5), (102, "b", 1.0))
     assert own.whose(ring("b", 102, 1.01)) is Whose.MIXED
@@ -103,16 +108,20 @@ ENTRIES = st.lists(st.tuples(st.sampled_from("ab"), st.sampled_from(["set", "rem
 
 @given(ENTRIES, st.integers(0, 2**32), st.floats(0.0005, 0.2))
 def test_nobody_elses_change_stays_hidden(entries: list[tuple[str, str]], seed: int, pause: float) -> None:
-    """Everybody's writes, told at once or several together: what is foreign is never taken for ours."""
+    """Everybody's writes, told at once or several together: what is foreign is never taken for ours.
+
+    Nothing waits longer than `WOKEN` to be told: a query that waits is woken.
+    """
     chance, own, now = random.Random(seed), written((100, "", 0.5)), 10.0
-    hidden, told = {"a": False, "b": False}, {"a": 0.0, "b": 0.0}
+    untold: dict[str, list[tuple[int, float, bool]]] = {"a": [], "b": []}
+    told = {"a": 0.0, "b": 0.0}
     for index, (node, kind) in enumerate(entries, 101):
         now += pause
-        if kind == "foreign":
-            hidden[node] = True
-        else:
+        untold[node].append((index, now, kind == "foreign"))
+        if kind != "foreign":
             own.wrote(index if kind == "set" else 0, [node], now)
-        if chance.random() < 0.5 or pause > WOKEN / 2:  # what has waited that long is told
-            whose = own.whose(ring(node, index, now + 0.0001, since=told[node]))
-            assert whose is not Whose.OURS or not hidden[node]
-            hidden[node], told[node] = False, now
+        for each, changes in untold.items():
+            if changes and (chance.random() < 0.5 or now + pause > changes[0][1] + WOKEN):
+                whose = own.whose(ring(each, changes[-1][0], now + 0.0001, since=told[each]))
+                assert whose is not Whose.OURS or not any(foreign for _, _, foreign in changes)
+                untold[each], told[each] = [], now
