@@ -83,7 +83,9 @@ def _numbered(name: str, sources: Sequence[Source]) -> dict[str, Source]:
 class Operator:
     """One operator process."""
 
-    def __init__(self, settings: Settings, client: kube.KubeClient, login: kube.Login) -> None:
+    def __init__(
+        self, settings: Settings, client: kube.KubeClient, leadership: kube.Leadership, login: kube.Login
+    ) -> None:
         self._settings = settings
         self._queue: Queue[Key] = Queue()
         self._down: dict[str, Reason | None] = {}
@@ -91,7 +93,7 @@ class Operator:
         self._acceptance = Acceptance(self._cache)
         self._reaped = Reaped()
         self._cluster = Cluster(client, os.environ.get("HOSTNAME", "consul-registrar"))
-        self._leadership = kube.Leadership(client, *settings.lease_place, identity=_identity())
+        self._leadership = leadership
         self._consuls = self._connect()
         self._reports = Reports(
             self._cache, self._acceptance, self._consuls, self._reaped, self._cluster, now=_now, text=_text
@@ -336,8 +338,10 @@ async def run(settings: Settings) -> None:
     loop.set_exception_handler(_tell)
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    async with kube.KubeClient(kube.login) as client:
-        running = asyncio.create_task(Operator(settings, client, kube.login).run())
+    # The lease has connections of its own: it must not wait behind a crowd of other requests.
+    async with kube.KubeClient(kube.login) as client, kube.KubeClient(kube.login) as apart:
+        leadership = kube.Leadership(apart, *settings.lease_place, identity=_identity())
+        running = asyncio.create_task(Operator(settings, client, leadership, kube.login).run())
         stopping = asyncio.create_task(stop.wait())
         await asyncio.wait([running, stopping], return_when=asyncio.FIRST_COMPLETED)
         logger.info("stopping")

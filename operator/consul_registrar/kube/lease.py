@@ -79,6 +79,7 @@ class Leadership:
         self._clock = clock
         self._term_ends = 0.0
         self._seen: _Seen | None = None
+        self._mine: _Lease | None = None
 
     def may_write(self) -> bool:
         """Whether a write that is sent now is sent within our term."""
@@ -109,8 +110,10 @@ class Leadership:
             async with asyncio.timeout(PATIENCE):
                 return await step()
         except Conflict:
+            self._mine = None
             return False
         except (KubeError, TimeoutError, msgspec.DecodeError) as error:
+            self._mine = None
             _log.warning("the lease %s can't be read or written: %s", self._path, str(error) or "timed out")
             return False
 
@@ -136,7 +139,8 @@ class Leadership:
         return self._clock() - self._seen.at > (lease.spec.leaseDurationSeconds or TERM)
 
     async def _renew(self) -> bool:
-        lease = await self._read()
+        """One request while nobody else writes it: what we wrote last is replaced, or there is a conflict."""
+        lease = self._mine or await self._read()
         if lease is None or lease.spec.holderIdentity != self._identity:
             self._term_ends = 0.0
             return False
@@ -149,7 +153,7 @@ class Leadership:
         mine = lease.spec.holderIdentity == self._identity
         acquired = lease.spec.acquireTime if mine else now
         spec = _Spec(self._identity, round(TERM), acquired, now, transitions)
-        await self._send(_Lease(lease.metadata, spec))
+        self._mine = await self._send(_Lease(lease.metadata, spec))
         self._term_ends = began + TERM
 
     async def _give_up(self) -> bool:
@@ -161,9 +165,8 @@ class Leadership:
             _log.info("the lease is released")
         return True
 
-    async def _send(self, lease: _Lease) -> None:
+    async def _send(self, lease: _Lease) -> _Lease:
         body = {"apiVersion": "coordination.k8s.io/v1", "kind": "Lease", **msgspec.to_builtins(lease)}
         if lease.metadata.resourceVersion:
-            await self._client.replace(self._path, body)
-        else:
-            await self._client.create(self._collection, body)
+            return msgspec.json.decode(await self._client.replace(self._path, body), type=_Lease)
+        return msgspec.json.decode(await self._client.create(self._collection, body), type=_Lease)
