@@ -10,8 +10,9 @@ from datetime import UTC, datetime
 import msgspec
 
 from consul_registrar import model
+from consul_registrar.changes import Change, Deregister, DropCheck, Evidence, Feed, Register
 from consul_registrar.consul.errors import ConsulError, OutcomeUnknown
-from consul_registrar.model import Change, Deregister, DropCheck, Evidence, Feed, Instance, Register
+from consul_registrar.model import Instance
 
 logger = logging.getLogger("consul_registrar.audit")
 _encode = msgspec.json.Encoder().encode

@@ -6,8 +6,9 @@ What to change is decided in `plan.py`.
 
 from dataclasses import replace
 
+from consul_registrar.changes import Cause, Change, Evidence
 from consul_registrar.desired import Facts, Present, Want
-from consul_registrar.model import META_POD_UID, Cause, Change, Evidence, Instance
+from consul_registrar.model import META_POD_UID, Instance
 from consul_registrar.tally import Outcome
 
 

@@ -15,9 +15,10 @@ from consul_registrar.api.base import milliseconds
 from consul_registrar.api.connection import ConsulConnectionSpec, RemovalGuard
 from consul_registrar.audit import Audit
 from consul_registrar.cache import Cache
+from consul_registrar.changes import Change, Deregister
 from consul_registrar.consul import ConsulError, NotSent, Paced, Registry, RegistryStatus
 from consul_registrar.guard import Terms
-from consul_registrar.model import CONNECTING, Change, Deregister, Node, Reason, RegistrationKey
+from consul_registrar.model import CONNECTING, Node, Reason, RegistrationKey
 from consul_registrar.pace import Pace
 from consul_registrar.writer import Lanes
 

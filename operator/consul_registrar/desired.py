@@ -27,18 +27,9 @@ from consul_registrar.api.registration import (
     ServiceRegistrationSpec,
     ServiceWeights,
 )
+from consul_registrar.changes import Cause
 from consul_registrar.checks import Target, Unpublishable, checks_hash, checks_of, filled, published_port
-from consul_registrar.model import (
-    Cause,
-    Check,
-    Instance,
-    Node,
-    Owner,
-    Pod,
-    Reason,
-    TaggedAddress,
-    Weights,
-)
+from consul_registrar.model import Check, Instance, Node, Owner, Pod, Reason, TaggedAddress, Weights
 from consul_registrar.objects import Registration
 from consul_registrar.selectors import selects
 

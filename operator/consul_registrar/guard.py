@@ -21,7 +21,8 @@ from collections import Counter, deque
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from consul_registrar.model import Cause, Key, RegistrationKey
+from consul_registrar.changes import Cause
+from consul_registrar.model import Key, RegistrationKey
 
 #: Seconds that an absence waits before it is judged: a list's sweep, or an edit's expansion, is over by then.
 SETTLE = 1.5

@@ -5,7 +5,7 @@ What should stand in Consul is decided in `desired.py`, what to do about the dif
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import StrEnum
 from typing import NamedTuple
 
@@ -334,123 +334,6 @@ class Node:
     labels: Mapping[str, str]
     addresses: Mapping[str, str]
 
-
-# --- changes ------------------------------------------------------------------------------------------------------
-
-
-class Cause(StrEnum):
-    """Why a change is made; it stands in the audit line of the write.
-
-    GONE is monotone: always right. Every later one is an absence: true only while it holds, so it is confirmed
-    by a fresh read before anything is removed (design chapter 1, law 4).
-    """
-
-    DESIRED = "desired"
-    EDITED = "edited"
-    DRIFT = "drift"
-    REAPED = "reaped"
-    ROTATED = "token-rotated"
-    READINESS = "readiness"
-    GONE = "gone"
-    VANISHED = "vanished"
-    UNSELECTED = "unselected"
-    REPLACED = "replaced"
-    REGISTRATION_DELETED = "registration-deleted"
-    ORPHANED = "orphaned"
-
-    @property
-    def final(self) -> bool:
-        """Whether a removal for this cause is right whoever sends it, however late."""
-        return self in {Cause.GONE, Cause.REGISTRATION_DELETED}
-
-
-@dataclass(frozen=True, slots=True)
-class Evidence:
-    """What a change was decided on: the resourceVersions of Pod and registration, None where there is none.
-
-    `confirmed`: what a fresh read of the API server found that confirmed an absence; "" where none was asked for.
-    """
-
-    pod: int | None = None
-    registration: int | None = None
-    confirmed: str = ""
-
-
-NO_EVIDENCE = Evidence()
-
-
-@dataclass(frozen=True, slots=True)
-class Register:
-    """Write the instance. `define`: the checks to (re)define with it; the others are left alone, running."""
-
-    instance: Instance
-    define: tuple[Check, ...]
-    cause: Cause
-    evidence: Evidence = field(default=NO_EVIDENCE, compare=False)
-
-    @property
-    def node(self) -> str:
-        return self.instance.node
-
-    @property
-    def id(self) -> str:
-        return self.instance.id
-
-
-@dataclass(frozen=True, slots=True)
-class Feed:
-    """Set the status of a check that the operator vouches for."""
-
-    instance: Instance
-    check: Check
-    cause: Cause = Cause.READINESS
-    evidence: Evidence = field(default=NO_EVIDENCE, compare=False)
-
-    @property
-    def node(self) -> str:
-        return self.instance.node
-
-    @property
-    def id(self) -> str:
-        return self.instance.id
-
-
-@dataclass(frozen=True, slots=True)
-class DropCheck:
-    """Remove one check of ours that the instance no longer has."""
-
-    instance: Instance
-    check_id: str
-    cause: Cause = Cause.EDITED
-    evidence: Evidence = field(default=NO_EVIDENCE, compare=False)
-
-    @property
-    def node(self) -> str:
-        return self.instance.node
-
-    @property
-    def id(self) -> str:
-        return self.instance.id
-
-
-@dataclass(frozen=True, slots=True)
-class Deregister:
-    """Remove the instance and its checks. `instance` is the actual one, as it was read."""
-
-    instance: Instance
-    cause: Cause
-    evidence: Evidence = field(default=NO_EVIDENCE, compare=False)
-
-    @property
-    def node(self) -> str:
-        return self.instance.node
-
-    @property
-    def id(self) -> str:
-        return self.instance.id
-
-
-Change = Register | Feed | DropCheck | Deregister
 
 #: The code of a reason for "not known yet", shortly after the start: nothing is said or done on its account.
 CONNECTING = "AgentConnecting"

@@ -23,8 +23,9 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from consul_registrar import model
+from consul_registrar.changes import Cause, Change, Deregister, DropCheck, Feed, Register
 from consul_registrar.desired import Absent, Kept, Orphaned, Present, Want
-from consul_registrar.model import Cause, Change, Check, Deregister, DropCheck, Feed, Instance, Readiness, Register
+from consul_registrar.model import Check, Instance, Readiness
 
 _OWNERSHIP = (
     model.META_MANAGED_BY,

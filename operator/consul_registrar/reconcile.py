@@ -16,6 +16,7 @@ from dataclasses import dataclass, replace
 
 from consul_registrar import model
 from consul_registrar.causes import caused, evidence, read
+from consul_registrar.changes import Cause, Change, Evidence
 from consul_registrar.consul.errors import ConsulError, Paced, Throttled
 from consul_registrar.consul.registry import Registry
 from consul_registrar.consuls import Consuls
@@ -23,7 +24,7 @@ from consul_registrar.desired import Absent, Facts, Kept, Present, Want, desired
 from consul_registrar.gather import Gatherer, Unconfirmed
 from consul_registrar.guard import Held, Passes, Waits
 from consul_registrar.logs import about
-from consul_registrar.model import Cause, Change, Evidence, Key, Reason, RegistrationKey
+from consul_registrar.model import Key, Reason, RegistrationKey
 from consul_registrar.outcomes import failure, held, name_of, outcome, unreachable
 from consul_registrar.plan import allowed, plan
 from consul_registrar.quarantine import Quarantine

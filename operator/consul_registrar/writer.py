@@ -12,9 +12,10 @@ from dataclasses import dataclass
 from itertools import chain
 
 from consul_registrar.audit import Audit
+from consul_registrar.changes import Change
 from consul_registrar.consul.errors import ConsulError, NotSent, OutcomeUnknown
 from consul_registrar.consul.registry import Registry
-from consul_registrar.model import Change, Reason
+from consul_registrar.model import Reason
 
 BATCH = 64
 

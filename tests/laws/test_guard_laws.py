@@ -4,8 +4,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
 
+from consul_registrar.changes import Cause
 from consul_registrar.guard import SETTLE, WINDOW, Absence, Guard, Held, Passes, Terms, Waits
-from consul_registrar.model import Cause, Key, RegistrationKey
+from consul_registrar.model import Key, RegistrationKey
 
 REGISTRATIONS = [RegistrationKey("shop", name) for name in ("web", "api")]
 TERMS = st.builds(

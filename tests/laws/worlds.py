@@ -6,23 +6,9 @@ from typing import Any
 from hypothesis import strategies as st
 
 from consul_registrar import objects
+from consul_registrar.changes import Change, Deregister, DropCheck, Feed, Register
 from consul_registrar.desired import Facts, Present, desired
-from consul_registrar.model import (
-    META_HASH,
-    META_NONCE,
-    Change,
-    Check,
-    ContainerPort,
-    Deregister,
-    DropCheck,
-    Feed,
-    Health,
-    Instance,
-    Node,
-    Pod,
-    Reason,
-    Register,
-)
+from consul_registrar.model import META_HASH, META_NONCE, Check, ContainerPort, Health, Instance, Node, Pod, Reason
 from consul_registrar.objects import Registration
 from unit.core.build import KEY, OLD, OWNER, SELECTOR, body
 

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field, replace
 
 from consul_registrar.actual import Actual
 from consul_registrar.backoff import Backoff
+from consul_registrar.changes import Cause, Change
 from consul_registrar.consul.agent_status import reason_of
 from consul_registrar.consul.answers import Answer
 from consul_registrar.consul.errors import ConsulError, Denied, NotSent
@@ -25,7 +26,7 @@ from consul_registrar.consul.rotation import AT_ONCE, HELD, IDLE, PACE, Rotation
 from consul_registrar.consul.session import AgentSession, Phase, Scope
 from consul_registrar.consul.token import Token, introduction
 from consul_registrar.consul.transport import Access, Endpoint, Params, Transport
-from consul_registrar.model import CONNECTING, Cause, Change, Instance, Node, Reason, RegistrationKey
+from consul_registrar.model import CONNECTING, Instance, Node, Reason, RegistrationKey
 
 PASSING = "left:"
 """The beginning of the labels of sessions with agents that are none of the connection's, but hold something of it."""

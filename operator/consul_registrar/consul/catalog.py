@@ -15,6 +15,7 @@ from dataclasses import dataclass, field, replace
 from urllib.parse import quote
 
 from consul_registrar.actual import Actual
+from consul_registrar.changes import Change
 from consul_registrar.consul.answers import Answer
 from consul_registrar.consul.book import Subject
 from consul_registrar.consul.catalog_nodes import CatalogNodes
@@ -28,15 +29,7 @@ from consul_registrar.consul.token import Token, introduction
 from consul_registrar.consul.transport import Access, Endpoint, Params, Transport
 from consul_registrar.consul.virtual import choose
 from consul_registrar.consul.wire import decode_self
-from consul_registrar.model import (
-    CONNECTING,
-    Change,
-    Instance,
-    Key,
-    Node,
-    Reason,
-    RegistrationKey,
-)
+from consul_registrar.model import CONNECTING, Instance, Key, Node, Reason, RegistrationKey
 
 log = logging.getLogger(__name__)
 

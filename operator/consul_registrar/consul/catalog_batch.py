@@ -12,6 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 
+from consul_registrar.changes import Change, Deregister, DropCheck, Feed, Register
 from consul_registrar.consul.catalog_book import CatalogBook
 from consul_registrar.consul.catalog_wire import (
     Fault,
@@ -22,19 +23,7 @@ from consul_registrar.consul.catalog_wire import (
     service_op,
 )
 from consul_registrar.consul.errors import ConsulError, Denied, Invalid, NotSent, Stale
-from consul_registrar.model import (
-    Change,
-    Check,
-    Deregister,
-    DropCheck,
-    Feed,
-    Health,
-    HttpProbe,
-    Readiness,
-    Reason,
-    Register,
-    TcpProbe,
-)
+from consul_registrar.model import Check, Health, HttpProbe, Readiness, Reason, TcpProbe
 
 MOST_OPS = 128
 MOST_BYTES = 256 * 1024

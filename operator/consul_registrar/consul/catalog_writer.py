@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import replace
 
+from consul_registrar.changes import Change, Deregister, DropCheck, Feed, Register
 from consul_registrar.consul import catalog_batch as batch
 from consul_registrar.consul.catalog_batch import Composed, Unit
 from consul_registrar.consul.catalog_servers import Servers
@@ -24,7 +25,7 @@ from consul_registrar.consul.catalog_wire import Fault, Op, Result, Verdict, dec
 from consul_registrar.consul.errors import ConsulError, Invalid, NotSent, OutcomeUnknown, Stale
 from consul_registrar.consul.own_writes import OwnWrites
 from consul_registrar.consul.virtual import node_meta
-from consul_registrar.model import Change, Deregister, DropCheck, Feed, Reason, Register
+from consul_registrar.model import Reason
 
 log = logging.getLogger(__name__)
 

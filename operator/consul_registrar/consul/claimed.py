@@ -11,10 +11,11 @@ from collections.abc import Set as AbstractSet
 from dataclasses import replace
 from typing import Protocol
 
+from consul_registrar.changes import Change
 from consul_registrar.consul.claim import Asks, Claim, Name
 from consul_registrar.consul.errors import ConsulError, NotSent
 from consul_registrar.consul.registry import OnChange, Registry, RegistryStatus
-from consul_registrar.model import Change, Instance, Key, Node, Reason, RegistrationKey
+from consul_registrar.model import Instance, Key, Node, Reason, RegistrationKey
 
 
 class Inner(Registry, Asks, Protocol):

@@ -17,6 +17,7 @@ from urllib.parse import quote
 
 from consul_registrar import model
 from consul_registrar.actual import Actual
+from consul_registrar.changes import Change, Deregister
 from consul_registrar.consul import wire
 from consul_registrar.consul.answers import Answer
 from consul_registrar.consul.claim import Asks
@@ -24,7 +25,7 @@ from consul_registrar.consul.errors import ConsulError, Denied, NotSent, Stale
 from consul_registrar.consul.fates import Agent, Fate, Leftover, Member, fate
 from consul_registrar.consul.holders import Row, rows
 from consul_registrar.consul.wire import Reader
-from consul_registrar.model import Change, Deregister, Instance, Key, Reason
+from consul_registrar.model import Instance, Key, Reason
 
 log = logging.getLogger(__name__)
 

@@ -8,8 +8,9 @@ from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from typing import Protocol
 
+from consul_registrar.changes import Change
 from consul_registrar.consul.errors import ConsulError
-from consul_registrar.model import Change, Instance, Key, Node, Reason, RegistrationKey
+from consul_registrar.model import Instance, Key, Node, Reason, RegistrationKey
 
 
 @dataclass(frozen=True, slots=True)

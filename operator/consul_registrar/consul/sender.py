@@ -13,6 +13,7 @@ from collections.abc import Set as AbstractSet
 from dataclasses import replace
 from urllib.parse import quote
 
+from consul_registrar.changes import Change, Deregister, DropCheck, Feed, Register
 from consul_registrar.consul import wire
 from consul_registrar.consul.answers import Answer
 from consul_registrar.consul.book import Book
@@ -20,20 +21,7 @@ from consul_registrar.consul.drift import same_service
 from consul_registrar.consul.errors import Invalid, Misdirected, Stale
 from consul_registrar.consul.transport import Client
 from consul_registrar.consul.wire import Held
-from consul_registrar.model import (
-    META_HASH,
-    META_NONCE,
-    Change,
-    Check,
-    Deregister,
-    DropCheck,
-    Feed,
-    Health,
-    Instance,
-    Readiness,
-    Reason,
-    Register,
-)
+from consul_registrar.model import META_HASH, META_NONCE, Check, Health, Instance, Readiness, Reason
 
 _OUTPUT = {
     Health.PASSING: "Kubernetes reports it ready.",

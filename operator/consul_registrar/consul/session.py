@@ -19,6 +19,7 @@ from enum import StrEnum
 
 from consul_registrar.actual import Actual
 from consul_registrar.backoff import Backoff
+from consul_registrar.changes import Change
 from consul_registrar.consul.agent_watch import UNREACHABLE, AgentWatch
 from consul_registrar.consul.answers import Answer
 from consul_registrar.consul.book import Book, Subject
@@ -27,7 +28,7 @@ from consul_registrar.consul.identity import identify, load_balanced, replaced
 from consul_registrar.consul.sender import Sender
 from consul_registrar.consul.transport import RETRY, Access, Client, Endpoint, Params, Transport
 from consul_registrar.consul.wire import Identity, Reader
-from consul_registrar.model import CONNECTING, Change, Key, Reason
+from consul_registrar.model import CONNECTING, Key, Reason
 
 log = logging.getLogger(__name__)
 

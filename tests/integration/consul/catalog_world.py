@@ -15,9 +15,10 @@ from urllib.parse import urlsplit
 from consul_faults import Server, passed_on, serving
 from consul_world import CLUSTER, CONNECTION, WEB, eventually, web
 
+from consul_registrar.changes import Change
 from consul_registrar.consul.catalog import CatalogRegistry, CatalogSettings
 from consul_registrar.desired import Present
-from consul_registrar.model import Change, Instance, Key
+from consul_registrar.model import Instance, Key
 from consul_registrar.plan import plan
 from devcluster.consul import Consul
 

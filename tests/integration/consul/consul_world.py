@@ -11,6 +11,7 @@ from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from consul_registrar.changes import Cause, Change, Deregister, Register
 from consul_registrar.consul import AgentRegistry, AgentSettings
 from consul_registrar.model import (
     MANAGED_BY,
@@ -21,15 +22,11 @@ from consul_registrar.model import (
     META_NAMESPACE,
     META_POD_UID,
     META_REGISTRATION,
-    Cause,
-    Change,
     Check,
-    Deregister,
     Health,
     Instance,
     Key,
     Readiness,
-    Register,
     RegistrationKey,
     TcpProbe,
     Timing,

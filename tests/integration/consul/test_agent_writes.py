@@ -8,19 +8,9 @@ from dataclasses import replace
 import pytest
 from consul_world import Running, Truth, deregister, eventually, meta, readiness, register, tcp, web
 
+from consul_registrar.changes import Cause, DropCheck, Feed, Register
 from consul_registrar.consul import Invalid, NotSent, Stale
-from consul_registrar.model import (
-    META_HASH,
-    META_NONCE,
-    Cause,
-    Check,
-    DropCheck,
-    Feed,
-    Health,
-    HttpProbe,
-    Register,
-    Timing,
-)
+from consul_registrar.model import META_HASH, META_NONCE, Check, Health, HttpProbe, Timing
 
 
 @pytest.fixture

@@ -12,10 +12,11 @@ from aiohttp import web as http
 from catalog_world import NODES, Catalog, Running, recorded, running, to, transactions
 from consul_world import CLUSTER, deregister, meta, readiness, register, tcp
 
+from consul_registrar.changes import Cause, Deregister, DropCheck, Feed, Register
 from consul_registrar.consul import Denied, Invalid, NotSent, OutcomeUnknown, Stale
 from consul_registrar.consul.transport import Access
 from consul_registrar.consul.virtual import node_names
-from consul_registrar.model import Cause, Deregister, DropCheck, Feed, Health, HttpProbe, Register, Timing
+from consul_registrar.model import Health, HttpProbe, Timing
 from devcluster.consul import Consul
 
 

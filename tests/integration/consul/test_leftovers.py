@@ -21,9 +21,10 @@ from consul_world import (
     web,
 )
 
+from consul_registrar.changes import Cause, Deregister
 from consul_registrar.consul import Access, AgentSettings, NotSent, Stale
 from consul_registrar.consul.leftovers import LOOKS_CLOSELY
-from consul_registrar.model import META_CONNECTION, META_NODE, Cause, Deregister, Instance, Node
+from consul_registrar.model import META_CONNECTION, META_NODE, Instance, Node
 from devcluster.consul import Consul, datacenter
 from devcluster.net import claim_block
 from devcluster.process import Home

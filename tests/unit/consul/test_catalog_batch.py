@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from consul_registrar.actual import Actual
+from consul_registrar.changes import Cause, Deregister, DropCheck, Feed, Register
 from consul_registrar.consul.catalog_batch import (
     MOST_BYTES,
     MOST_OPS,
@@ -22,19 +23,7 @@ from consul_registrar.consul.catalog_batch import (
 from consul_registrar.consul.catalog_book import CatalogBook
 from consul_registrar.consul.catalog_wire import CheckRow, Fault, NodeRow, Op, ServiceRow, service_op
 from consul_registrar.consul.errors import Denied, Invalid, Stale
-from consul_registrar.model import (
-    Cause,
-    Check,
-    Deregister,
-    DropCheck,
-    Feed,
-    Health,
-    Instance,
-    Readiness,
-    Register,
-    TcpProbe,
-    Timing,
-)
+from consul_registrar.model import Check, Health, Instance, Readiness, TcpProbe, Timing
 
 OWN = {"managed-by": "consul-registrar", "k8s-cluster": "c", "k8s-connection": "n"}
 META = tuple(sorted((OWN | {"k8s-namespace": "ns", "k8s-registration": "r", "k8s-pod-uid": "u"}).items()))

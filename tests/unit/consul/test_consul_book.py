@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 
 from consul_registrar.actual import Actual
+from consul_registrar.changes import Cause, Register
 from consul_registrar.consul.book import Book
 from consul_registrar.consul.drift import PATIENCE, SETTLE, Catalog, differences, shown
 from consul_registrar.consul.sender import needed
@@ -19,13 +20,11 @@ from consul_registrar.model import (
     META_NONCE,
     META_POD_UID,
     META_REGISTRATION,
-    Cause,
     Check,
     Health,
     Instance,
     Key,
     Readiness,
-    Register,
     RegistrationKey,
 )
 

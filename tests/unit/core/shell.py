@@ -10,13 +10,14 @@ from typing import Any
 from consul_registrar.acceptance import Acceptance
 from consul_registrar.arrivals import Namespaces, Nodes, Pods, Registrations
 from consul_registrar.cache import Cache
+from consul_registrar.changes import Change
 from consul_registrar.consul.errors import ConsulError
 from consul_registrar.consul.registry import RegistryStatus
 from consul_registrar.consuls import Consuls
 from consul_registrar.gather import Gatherer, Unconfirmed
 from consul_registrar.kube import CustomObject
 from consul_registrar.lifecycle import Lifecycle
-from consul_registrar.model import Change, Instance, Key, Node, Pod, Reason, RegistrationKey
+from consul_registrar.model import Instance, Key, Node, Pod, Reason, RegistrationKey
 from consul_registrar.objects import Registration, registration
 from consul_registrar.quarantine import Quarantine
 from consul_registrar.queue import Queue

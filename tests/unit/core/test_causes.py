@@ -6,8 +6,9 @@ from typing import Any
 import pytest
 
 from consul_registrar.causes import asked, caused, evidence, read
+from consul_registrar.changes import Cause, Deregister, Evidence
 from consul_registrar.desired import Absent, Present
-from consul_registrar.model import Cause, Deregister, Evidence, Health, Instance
+from consul_registrar.model import Health, Instance
 from consul_registrar.plan import plan
 from consul_registrar.tally import Outcome
 from unit.core.build import facts, instance, of_endpoint, of_pods, pod, reason

@@ -5,10 +5,10 @@ from typing import Any
 
 import pytest
 
+from consul_registrar.changes import Cause
 from consul_registrar.desired import Absent, Facts, Kept, Orphaned, Present, checks_hash, desired
 from consul_registrar.model import (
     META_HASH,
-    Cause,
     Check,
     ContainerPort,
     Health,

@@ -2,8 +2,9 @@
 
 import pytest
 
+from consul_registrar.changes import Cause
 from consul_registrar.guard import NOTHING, SETTLE, WINDOW, Absence, Guard, Held, Judgement, Passes, Terms, Waits
-from consul_registrar.model import Cause, Key, RegistrationKey
+from consul_registrar.model import Key, RegistrationKey
 
 WEB, API = RegistrationKey("shop", "web"), RegistrationKey("shop", "api")
 

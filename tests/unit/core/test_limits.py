@@ -3,7 +3,7 @@
 import asyncio
 from dataclasses import replace
 
-from consul_registrar.model import Cause, Deregister, Register
+from consul_registrar.changes import Cause, Deregister, Register
 from consul_registrar.objects import FINALIZER
 from unit.core.build import body, of_pods, pod
 from unit.core.instant import elapsed, instantly

@@ -6,8 +6,9 @@ from typing import Any
 
 import pytest
 
+from consul_registrar.changes import Cause, Deregister, Register
 from consul_registrar.consul.errors import Denied, NotSent, Throttled
-from consul_registrar.model import Cause, Deregister, Namespace, Register
+from consul_registrar.model import Namespace
 from consul_registrar.objects import FINALIZER, SKIP_DEREGISTRATION
 from unit.core.build import KEY, NOW, body, node, of_endpoints, of_pods, pod, reason
 from unit.core.instant import instantly

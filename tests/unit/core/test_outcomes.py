@@ -5,8 +5,9 @@ from typing import Any
 
 import pytest
 
+from consul_registrar.changes import Cause
 from consul_registrar.desired import Absent, Kept, Orphaned, Present
-from consul_registrar.model import Cause, Check, Health
+from consul_registrar.model import Check, Health
 from consul_registrar.outcomes import failure, health_of, name_of, outcome, unreachable
 from consul_registrar.tally import Outcome
 from unit.core.build import facts, instance, node, of_endpoint, pod, reason

@@ -5,19 +5,9 @@ from typing import Any
 
 import pytest
 
+from consul_registrar.changes import Cause, Change, Deregister, DropCheck, Feed, Register
 from consul_registrar.desired import Absent, Kept, Orphaned, Present
-from consul_registrar.model import (
-    META_HASH,
-    META_NONCE,
-    Cause,
-    Change,
-    Deregister,
-    DropCheck,
-    Feed,
-    Health,
-    Instance,
-    Register,
-)
+from consul_registrar.model import META_HASH, META_NONCE, Health, Instance
 from consul_registrar.plan import allowed, plan, same_fields
 from unit.core.build import instance, of_pods, pod, reason, registration
 

@@ -5,10 +5,10 @@ from typing import Any
 
 import pytest
 
+from consul_registrar.changes import Cause
 from consul_registrar.desired import Absent, Kept, Present, desired
 from consul_registrar.model import (
     AliasProbe,
-    Cause,
     Check,
     ContainerPort,
     GrpcProbe,

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from consul_registrar.audit import Audit
+from consul_registrar.changes import NO_EVIDENCE, Cause, Change, Deregister, Evidence, Register
 from consul_registrar.consul.errors import ConsulError, Denied, NotSent, OutcomeUnknown
-from consul_registrar.model import NO_EVIDENCE, Cause, Change, Deregister, Evidence, Register
 from consul_registrar.writer import BATCH, Lane, Lanes
 from unit.core.build import instance, pod, reason
 from unit.core.instant import instantly, settle

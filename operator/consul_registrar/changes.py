@@ -1,0 +1,103 @@
+"""What is done to Consul, and why: the four changes, each of one instance.
+
+Which changes are made is decided in `plan.py`; how they are sent, in `consul/`.
+"""
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from consul_registrar.model import Check, Instance
+
+
+class Cause(StrEnum):
+    """Why a change is made; it stands in the audit line of the write.
+
+    GONE is monotone: always right. Every later one is an absence: true only while it holds, so it is confirmed
+    by a fresh read before anything is removed (design chapter 1, law 4).
+    """
+
+    DESIRED = "desired"
+    EDITED = "edited"
+    DRIFT = "drift"
+    REAPED = "reaped"
+    ROTATED = "token-rotated"
+    READINESS = "readiness"
+    GONE = "gone"
+    VANISHED = "vanished"
+    UNSELECTED = "unselected"
+    REPLACED = "replaced"
+    REGISTRATION_DELETED = "registration-deleted"
+    ORPHANED = "orphaned"
+
+    @property
+    def final(self) -> bool:
+        """Whether a removal for this cause is right whoever sends it, however late."""
+        return self in {Cause.GONE, Cause.REGISTRATION_DELETED}
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """What a change was decided on: the resourceVersions of Pod and registration, None where there is none.
+
+    `confirmed`: what a fresh read of the API server found that confirmed an absence; "" where none was asked for.
+    """
+
+    pod: int | None = None
+    registration: int | None = None
+    confirmed: str = ""
+
+
+NO_EVIDENCE = Evidence()
+
+
+@dataclass(frozen=True, slots=True)
+class _OfInstance:
+    """What every change is about."""
+
+    instance: Instance
+
+    @property
+    def node(self) -> str:
+        return self.instance.node
+
+    @property
+    def id(self) -> str:
+        return self.instance.id
+
+
+@dataclass(frozen=True, slots=True)
+class Register(_OfInstance):
+    """Write the instance. `define`: the checks to (re)define with it; the others are left alone, running."""
+
+    define: tuple[Check, ...]
+    cause: Cause
+    evidence: Evidence = field(default=NO_EVIDENCE, compare=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Feed(_OfInstance):
+    """Set the status of a check that the operator vouches for."""
+
+    check: Check
+    cause: Cause = Cause.READINESS
+    evidence: Evidence = field(default=NO_EVIDENCE, compare=False)
+
+
+@dataclass(frozen=True, slots=True)
+class DropCheck(_OfInstance):
+    """Remove one check of ours that the instance no longer has."""
+
+    check_id: str
+    cause: Cause = Cause.EDITED
+    evidence: Evidence = field(default=NO_EVIDENCE, compare=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Deregister(_OfInstance):
+    """Remove the instance and its checks. `instance` is the actual one, as it was read."""
+
+    cause: Cause
+    evidence: Evidence = field(default=NO_EVIDENCE, compare=False)
+
+
+Change = Register | Feed | DropCheck | Deregister
