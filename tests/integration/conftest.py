@@ -57,7 +57,7 @@ def _namespace(cluster: Cluster, operator: Operator) -> Iterator[World]:
     yield made
     if not operator.process.is_alive():
         operator.start()
-    cluster.api.request("DELETE", made.registrations)
+    eventually(lambda: cluster.api.request("DELETE", made.registrations))  # hundreds of Pods keep the API server busy
     cluster.api.request("DELETE", f"/api/v1/namespaces/{made.namespace}")
     eventually(lambda: not cluster.api.request("GET", made.registrations)["items"])
 
