@@ -297,10 +297,10 @@ class Walk:
         self._shop.open("web", 3)
 
     def _change(self) -> None:
-        """At once: an edit, one Pod fewer, one that isn't ready; and the claim of the cluster's name is lost."""
+        """Nearly at once: an edit, one Pod fewer, one that isn't ready; and the claim of the cluster's name is lost."""
         self._shop.tag("web", "v2")
         self._shop.scale("web", 2)
-        name = min(self._shop.world.pods("web"))
+        name = min(eventually(lambda: len(left := self._shop.world.pods("web")) == 2 and left))  # one that stays
         self._shop.world.annotate(name, ready="false")
         self._shop.arena.cluster.consul.server.request("DELETE", CLAIM)
 
