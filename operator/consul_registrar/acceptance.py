@@ -7,6 +7,7 @@ connection shares names. What is not accepted adds and changes nothing; what sto
 from collections.abc import Iterable
 
 from consul_registrar.api.base import milliseconds
+from consul_registrar.api.connection import ConsulConnectionSpec
 from consul_registrar.cache import Cache
 from consul_registrar.model import Reason, RegistrationKey
 from consul_registrar.objects import Connection, Registration
@@ -80,18 +81,21 @@ class Acceptance:
         connection = self._cache.connections.get(name)
         if connection is None and name not in self._implicit:
             return Reason("ConnectionNotFound", f"spec.consulRefs: there is no ConsulConnection {name!r}")
-        if not self._allows(connection, registration.key.namespace):
+        spec = _spec_of(connection)
+        if spec is not None and not self._allows(spec, registration.key.namespace):
             return Reason(
                 "NamespaceNotAllowed",
                 f"the connection {name!r} doesn't take registrations of namespace {registration.key.namespace!r}: its "
                 "spec.allowedNamespaces must name it, or match its labels",
             )
         own = _addresses_of_its_own(registration)
-        if own and not _may_name_addresses(connection):
+        if own and spec is not None and not spec.allow_endpoints:
             message = f"{own}: the connection {name!r} doesn't allow addresses of its users' own (spec.allowEndpoints)"
             return Reason("EndpointsNotAllowed", message)
         holder = self.names.holder(name, registration.service)
-        if holder is None or holder.namespace == registration.key.namespace or _shares_names(connection):
+        if holder is None or holder.namespace == registration.key.namespace:
+            return None
+        if spec is not None and spec.shared_names == "Allow":
             return None
         return Reason(
             "ServiceNameTaken",
@@ -99,12 +103,17 @@ class Acceptance:
             f"(registration {holder}); choose another spec.service.name, or let the connection share names",
         )
 
-    def _allows(self, connection: Connection | None, namespace: str) -> bool:
-        if connection is None or isinstance(connection.spec, Reason) or connection.spec.allowed_namespaces is None:
+    def _allows(self, spec: ConsulConnectionSpec, namespace: str) -> bool:
+        if spec.allowed_namespaces is None:
             return True
-        allowed, known = connection.spec.allowed_namespaces, self._cache.namespaces.get(namespace)
+        allowed, known = spec.allowed_namespaces, self._cache.namespaces.get(namespace)
         by_label = allowed.selector is not None and known is not None and selects(allowed.selector, known.labels)
         return by_label or namespace in allowed.names
+
+
+def _spec_of(connection: Connection | None) -> ConsulConnectionSpec | None:
+    """The terms of a connection; None where none are known, and nothing is refused on their account."""
+    return None if connection is None or isinstance(connection.spec, Reason) else connection.spec
 
 
 def _addresses_of_its_own(registration: Registration) -> str:
@@ -114,16 +123,6 @@ def _addresses_of_its_own(registration: Registration) -> str:
     if registration.spec.endpoints is not None:
         return "spec.endpoints"
     return "spec.service.taggedAddresses" if registration.spec.service.tagged_addresses else ""
-
-
-def _may_name_addresses(connection: Connection | None) -> bool:
-    return connection is None or isinstance(connection.spec, Reason) or connection.spec.allow_endpoints
-
-
-def _shares_names(connection: Connection | None) -> bool:
-    return (
-        connection is not None and not isinstance(connection.spec, Reason) and (connection.spec.shared_names == "Allow")
-    )
 
 
 def advice(registration: Registration) -> str:

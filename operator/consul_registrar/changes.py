@@ -12,8 +12,8 @@ from consul_registrar.model import Check, Instance
 class Cause(StrEnum):
     """Why a change is made; it stands in the audit line of the write.
 
-    GONE is monotone: always right. Every later one is an absence: true only while it holds, so it is confirmed
-    by a fresh read before anything is removed (design chapter 1, law 4).
+    GONE is monotone: always right. VANISHED and UNSELECTED are absences: true only while they hold, so they go through
+    the quarantine and are confirmed by a fresh read before anything is removed (design chapter 2, laws 4 and 6).
     """
 
     DESIRED = "desired"

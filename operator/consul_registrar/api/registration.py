@@ -3,7 +3,7 @@
 import re
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, Field, StringConstraints
 
 from consul_registrar.api.base import (
     OBJECT_NAME,
@@ -47,6 +47,12 @@ def _is_reachable(address: str) -> str:
 
 
 _ADDRESS = r"^[A-Za-z0-9:]([A-Za-z0-9._:-]*[A-Za-z0-9:])?$"
+Address = Annotated[
+    str,
+    StringConstraints(min_length=1, max_length=253, pattern=_ADDRESS),
+    AfterValidator(_is_reachable),
+    Field(json_schema_extra=cel(("!(self in ['0.0.0.0', '::'])", _ANY_ADDRESS_MESSAGE))),
+]
 _ADDRESS_NAME = r"^[a-z][a-z0-9_-]{0,31}$"
 #: Consul adds these by itself, to every instance that has an IP address.
 _CONSULS_OWN = ("lan_ipv4", "wan_ipv4", "lan_ipv6", "wan_ipv6")
@@ -67,13 +73,7 @@ class ServiceWeights(Model):
 class OtherAddress(Model):
     """Another address of each instance."""
 
-    address: Annotated[str, AfterValidator(_is_reachable)] = Field(
-        min_length=1,
-        max_length=253,
-        pattern=_ADDRESS,
-        description="IP address or DNS name.",
-        json_schema_extra=cel(("!(self in ['0.0.0.0', '::'])", _ANY_ADDRESS_MESSAGE)),
-    )
+    address: Address = Field(description="IP address or DNS name.")
     port: PortNumber = Field(description="Port.")
 
 
@@ -165,13 +165,7 @@ class Endpoint(Model):
         pattern=r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$",
         description="Tells the endpoints of a registration apart.",
     )
-    address: Annotated[str, AfterValidator(_is_reachable)] = Field(
-        min_length=1,
-        max_length=253,
-        pattern=_ADDRESS,
-        description="IP address or DNS name.",
-        json_schema_extra=cel(("!(self in ['0.0.0.0', '::'])", _ANY_ADDRESS_MESSAGE)),
-    )
+    address: Address = Field(description="IP address or DNS name.")
     port: PortNumber = Field(description="Port.")
     meta: LiteralMeta = Field(
         default_factory=dict, description="Metadata of this endpoint, over that of the service; literal values."
