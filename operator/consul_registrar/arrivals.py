@@ -141,6 +141,7 @@ class Registrations:
         new = objects.registration(obj.body)
         before = self._cache.registrations.get(new.key)
         self._keys[new.meta.uid] = new.key
+        beside = self._cache.beside(new.key)
         self._cache.put_registration(new)
         if before is None:
             self._load_reaped(new)
@@ -149,7 +150,7 @@ class Registrations:
             return
         if before is not None and before.meta.generation != new.meta.generation:
             self._reports.renew(new.key)
-        self._names_changed(self._acceptance.names.put(new))
+        self._others_changed(self._acceptance.names.put(new) | beside | self._cache.beside(new.key))
         self._queue.add(Key(new.key))
 
     def remove(self, uid: str) -> None:
@@ -158,13 +159,14 @@ class Registrations:
         known = self._cache.registrations.get(key) if key else None
         if key is None or known is None or known.meta.uid != uid:
             return
+        beside = self._cache.beside(key)
         self._cache.remove_registration(key)
-        self._names_changed(self._acceptance.names.remove(key))
+        self._others_changed(self._acceptance.names.remove(key) | beside)
         self._queue.add(Key(key))
 
     vanished = remove  # what it left is removed only after a fresh read, either way
 
-    def _names_changed(self, others: AbstractSet[RegistrationKey]) -> None:
+    def _others_changed(self, others: AbstractSet[RegistrationKey]) -> None:
         for key in others:
             self._queue.add(Key(key))
 

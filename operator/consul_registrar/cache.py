@@ -18,6 +18,10 @@ from consul_registrar.selectors import selects
 _REMEMBERED = 8192
 
 
+#: Namespace, connection and service name: what several registrations of one namespace may publish together.
+_Publication = tuple[str, str, str]
+
+
 @dataclass(slots=True)
 class _Selectors:
     """The selectors of one namespace. Those with a label are found by it; the others are few, and all looked at.
@@ -66,6 +70,8 @@ class Cache:
         self._pods_in: dict[str, dict[str, Pod]] = {}
         self._pods_on: dict[str, set[str]] = {}
         self._selectors: dict[str, _Selectors] = {}
+        self._publishing: dict[_Publication, set[RegistrationKey]] = {}
+        self._publications: dict[RegistrationKey, set[_Publication]] = {}
 
     # Pods
 
@@ -149,6 +155,10 @@ class Cache:
         spec = registration.spec
         if isinstance(spec, Reason):
             return
+        self._publish(
+            registration.key,
+            {(registration.key.namespace, name, registration.service) for name in registration.connections},
+        )
         if spec.pods is None:
             self._forget_selector(registration.key)
             return
@@ -172,7 +182,23 @@ class Cache:
     def remove_registration(self, key: RegistrationKey) -> None:
         """Forget a registration."""
         self.registrations.pop(key, None)
+        self._publish(key, set())
         self._forget_selector(key)
+
+    def _publish(self, key: RegistrationKey, publications: set[_Publication]) -> None:
+        for left in self._publications.pop(key, set()) - publications:
+            self._publishing[left].discard(key)
+            if not self._publishing[left]:
+                del self._publishing[left]
+        for publication in publications:
+            self._publishing.setdefault(publication, set()).add(key)
+        if publications:
+            self._publications[key] = publications
+
+    def beside(self, key: RegistrationKey, connection: str | None = None) -> set[RegistrationKey]:
+        """The other registrations of its namespace that publish the same service name there; None: anywhere."""
+        mine = (p for p in self._publications.get(key, ()) if connection in {None, p[1]})
+        return set().union(*(self._publishing[publication] for publication in mine)) - {key}
 
     def _forget_selector(self, key: RegistrationKey) -> None:
         selectors = self._selectors.get(key.namespace)

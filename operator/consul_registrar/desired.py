@@ -29,7 +29,7 @@ from consul_registrar.api.registration import (
 )
 from consul_registrar.changes import Cause
 from consul_registrar.checks import Target, Unpublishable, checks_hash, checks_of, filled, published_port
-from consul_registrar.model import Check, Instance, Node, Owner, Pod, Reason, TaggedAddress, Weights
+from consul_registrar.model import Check, Instance, Node, Owner, Pod, Reason, RegistrationKey, TaggedAddress, Weights
 from consul_registrar.objects import Registration
 from consul_registrar.selectors import selects
 
@@ -39,6 +39,21 @@ _MAX_META_PAIRS = 63  # Consul takes 64; one is kept for the nonce that makes an
 _READABLE = 120
 _MAX_WEIGHT = 65535
 _DIGITS = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Rival:
+    """Another registration that has to do with the same subject in the same Consul (`rivals.py`).
+
+    `since`: what orders registrations by age. `publishes`: it publishes what this one would, or is going to;
+    `stands`: it does.
+    """
+
+    key: RegistrationKey
+    since: tuple[str, str]
+    older: bool
+    publishes: bool
+    stands: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +72,7 @@ class Facts:
     node: Node | None
     place: str | Reason
     standing: tuple[Instance, ...]
+    rivals: tuple[Rival, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +113,14 @@ class Orphaned:
     """What stands shall stay, owned by nobody."""
 
 
-Want = Present | Absent | Kept | Orphaned
+@dataclass(frozen=True, slots=True)
+class Ceded:
+    """Another registration has the same standing there, and goes before: what stands of this one goes."""
+
+    reason: Reason
+
+
+Want = Present | Absent | Kept | Orphaned | Ceded
 
 
 def desired(facts: Facts) -> Want:

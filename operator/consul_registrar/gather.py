@@ -3,6 +3,7 @@
 Reads caches, and the API server afresh where an absence is to be confirmed. Decides nothing.
 """
 
+from collections.abc import Iterator
 from dataclasses import replace
 from typing import Protocol
 
@@ -14,6 +15,7 @@ from consul_registrar.desired import Facts
 from consul_registrar.model import Node, Owner, Pod, RegistrationKey
 from consul_registrar.objects import Registration
 from consul_registrar.outcomes import name_of
+from consul_registrar.rivals import rivals
 
 
 class Unconfirmed(Exception):
@@ -40,6 +42,17 @@ class Gatherer:
 
     def facts(self, key: RegistrationKey, subject: str, registry: Registry) -> Facts:
         """What is known now, from the caches."""
+        alone = self._alone(key, subject, registry)
+        others = list(self._beside(key, subject, registry))
+        return replace(alone, rivals=rivals(alone, others)) if others else alone
+
+    def _beside(self, key: RegistrationKey, subject: str, registry: Registry) -> Iterator[Facts]:
+        """What is known of the same Pod with the other registrations that publish it under the same name there."""
+        for other in self._cache.beside(key, registry.name):
+            if subject in self._cache.selected(other) or registry.instances(other, subject):
+                yield self._alone(other, subject, registry)
+
+    def _alone(self, key: RegistrationKey, subject: str, registry: Registry) -> Facts:
         standing = registry.instances(key, subject)
         pod = self._cache.pod(subject)
         node = self._node_of(pod)

@@ -6,7 +6,7 @@ Decides what counts as desired, as registered and as a problem. How counts becom
 
 from consul_registrar import model
 from consul_registrar.causes import asked
-from consul_registrar.desired import Absent, Facts, Kept, Orphaned, Present, Want
+from consul_registrar.desired import Absent, Ceded, Facts, Kept, Orphaned, Present, Want
 from consul_registrar.model import Health, Instance, Reason
 from consul_registrar.tally import Outcome
 
@@ -34,6 +34,8 @@ def outcome(facts: Facts, want: Want, standing: tuple[Instance, ...], *, withhel
             # What is refused as a whole adds nothing that would be desired, but what stands still counts.
             due = there or (problem and facts.refused is None)
             return Outcome(name, desired=due, registered=there, health=health, reason=reason, problem=problem)
+        case Ceded(reason):
+            return Outcome(name, desired=True, registered=there, health=health, reason=reason, problem=True)
         case Absent() | Orphaned() if there:
             return Outcome(name, desired=False, registered=True, health=health, withheld=withheld)
         case Absent() | Orphaned():

@@ -16,6 +16,7 @@ owner has. Which instance should stand is decided in `desired.py`; whether a rem
                                            what is new begins with the health of what it replaces
     absent    something                    deregister
     orphaned  something                    register without owner, checks left alone
+    ceded     something                    deregister: another registration has the same standing there
     kept      anything                     none
 """
 
@@ -24,7 +25,7 @@ from dataclasses import replace
 
 from consul_registrar import model
 from consul_registrar.changes import Cause, Change, Deregister, DropCheck, Feed, Register
-from consul_registrar.desired import Absent, Kept, Orphaned, Present, Want
+from consul_registrar.desired import Absent, Ceded, Kept, Orphaned, Present, Want
 from consul_registrar.model import Check, Instance, Readiness
 
 _OWNERSHIP = (
@@ -46,6 +47,8 @@ def plan(want: Want, standing: Sequence[Instance]) -> tuple[Change, ...]:
             return tuple(Deregister(i, cause) for i in standing)
         case Orphaned():
             return tuple(Register(_orphan(i), (), Cause.ORPHANED) for i in standing)
+        case Ceded():
+            return tuple(Deregister(i, Cause.REPLACED) for i in standing)
         case Kept():
             return ()
 

@@ -16,11 +16,11 @@ from dataclasses import dataclass, replace
 
 from consul_registrar import model
 from consul_registrar.causes import caused, evidence, read
-from consul_registrar.changes import Cause, Change, Evidence
+from consul_registrar.changes import Cause, Change, Deregister, Evidence, Register
 from consul_registrar.consul.errors import ConsulError, Paced, Throttled
 from consul_registrar.consul.registry import Registry
 from consul_registrar.consuls import Consuls
-from consul_registrar.desired import Absent, Facts, Kept, Present, Want, desired
+from consul_registrar.desired import Absent, Ceded, Facts, Kept, Present, Want
 from consul_registrar.gather import Gatherer, Unconfirmed
 from consul_registrar.guard import Held, Passes, Waits
 from consul_registrar.logs import about
@@ -31,6 +31,7 @@ from consul_registrar.quarantine import Quarantine
 from consul_registrar.queue import Queue
 from consul_registrar.reaping import REAPED, Reaped, looks
 from consul_registrar.reports import Reports
+from consul_registrar.rivals import wanted
 from consul_registrar.tally import Outcome
 
 logger = logging.getLogger(__name__)
@@ -121,7 +122,7 @@ class Reconciler:
         facts = self._gatherer.facts(key, subject, registry)
         if isinstance(facts.place, Reason) and facts.place.code == model.CONNECTING:
             return NoNews() if self._consuls.wanted(key, registry.name) else Done(None)
-        want = self._left_reaped(registry, facts, desired(facts))
+        want = self._left_reaped(registry, facts, wanted(facts))
         changes = self._caused(registry, facts, want)
         passing = self._passing(facts, changes)
         found = await self._quarantined(registry, facts, want if passing else None)
@@ -132,7 +133,14 @@ class Reconciler:
                 await self._consuls.write(registry.name, replace(change, evidence=found))
         except ConsulError as error:
             return self._failed(registry, facts, want, error)
+        self._tell_rivals(facts, passing)
         return self._done(registry, facts, want, withheld=passing != changes)
+
+    def _tell_rivals(self, facts: Facts, changes: tuple[Change, ...]) -> None:
+        """Whose turn it is may have changed: each waits for what the other has done."""
+        if any(isinstance(change, Register | Deregister) for change in changes):
+            for rival in facts.rivals:
+                self._queue.add(Key(rival.key, facts.subject))
 
     def _left_reaped(self, registry: Registry, facts: Facts, want: Want) -> Want:
         """What its agent has removed, as the user asked, is left alone for a while."""
@@ -186,7 +194,7 @@ class Reconciler:
         if want.asked_for and facts.registration is not None:
             return "" if await self._gatherer.swept_along(facts.registration) else "the definition stays"
         fresh = await self._gatherer.afresh(facts)
-        if isinstance(desired(fresh), Absent):
+        if isinstance(wanted(fresh), Absent):
             return read(fresh)
         if want.cause is Cause.VANISHED:
             self._doubt()
@@ -221,7 +229,8 @@ class Reconciler:
             self._reaped.tried(where)
         if counted is None or counted.health is model.Health.PASSING:
             self._reaped.forget(where)
-        return Done(counted, self._reaped.waits(where, looks(facts.registration, facts.pod), self._epoch()))
+        again = self._reaped.waits(where, looks(facts.registration, facts.pod), self._epoch())
+        return Done(counted, _SLOW_RETRY if again is None and _depends(facts, want) else again)
 
     def _schedule(self, key: Key, results: list[Result]) -> None:
         """The one place where results become the key's future."""
@@ -236,3 +245,8 @@ class Reconciler:
             self._queue.retry(key, at_least=max(failures))
         else:
             self._queue.forget(key)
+
+
+def _depends(facts: Facts, want: Want) -> bool:
+    """Whether another registration has the last word, whose refusal nobody would tell of."""
+    return isinstance(want, Ceded | Kept) and any(rival.publishes for rival in facts.rivals)

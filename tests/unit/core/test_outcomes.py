@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from consul_registrar.changes import Cause
-from consul_registrar.desired import Absent, Kept, Orphaned, Present
+from consul_registrar.desired import Absent, Ceded, Kept, Orphaned, Present
 from consul_registrar.model import Check, Health
 from consul_registrar.outcomes import failure, health_of, name_of, outcome, unreachable
 from consul_registrar.tally import Outcome
@@ -30,6 +30,7 @@ PASSING = Health.PASSING
         (Kept(WHY, problem=False), (), False, Outcome("web-1", False, False, None, WHY)),
         (GONE, HERE, True, Outcome("web-1", False, True, PASSING, withheld=True)),
         (GONE, (), False, None),
+        (Ceded(WHY), (), False, Outcome("web-1", True, False, None, WHY, problem=True)),
         (Orphaned(), HERE, False, Outcome("web-1", False, True, PASSING)),
         (Orphaned(), (), False, None),
     ],

@@ -1,0 +1,88 @@
+"""Several registrations that would publish the same Pod, at the same address and port, under one name in one Consul.
+
+Decides whose it is: that of the oldest registration that can publish it. What each wants by itself is decided in
+`desired.py`; which registrations come into question, in `cache.py`. No caller of the service sees a gap:
+
+    wants by itself    another one                      then
+    ---------------    ------------------------------   -----------------------------------------------
+    present            older, stands                    ceded: what stands of it goes, and it says Conflict
+    present            older, doesn't stand yet         kept, and it says Conflict
+    absent, not gone   will publish it, doesn't stand   kept until that one stands
+    anything           else                             what it wants
+"""
+
+from collections.abc import Iterable
+
+from consul_registrar.changes import Cause
+from consul_registrar.desired import Absent, Ceded, Facts, Kept, Present, Rival, Want, desired
+from consul_registrar.model import Instance, Reason
+
+#: Under which name, at which address and port.
+Published = tuple[str, str, int]
+
+_HANDED_OVER = {Cause.REGISTRATION_DELETED, Cause.UNSELECTED}
+
+
+def wanted(facts: Facts) -> Want:
+    """What should stand in Consul for these facts, rivals considered."""
+    want = desired(facts)
+    older = [rival for rival in facts.rivals if rival.older and rival.publishes]
+    if isinstance(want, Present) and older:
+        reason = _conflict(want.instance, min(older, key=lambda rival: rival.since))
+        return Ceded(reason) if facts.standing and any(rival.stands for rival in older) else Kept(reason, problem=True)
+    if isinstance(want, Absent) and want.cause in _HANDED_OVER and facts.standing and _is_awaited(facts.rivals):
+        return Kept(Reason("HandingOver", "another registration is about to publish it in its place"), problem=False)
+    return want
+
+
+def rivals(facts: Facts, others: Iterable[Facts]) -> tuple[Rival, ...]:
+    """What these facts of the same subject, of other registrations, mean to this one."""
+    mine = _of(facts.standing) | _to_be(facts)
+    return tuple(_rival(facts, mine, other) for other in others)
+
+
+def _rival(facts: Facts, mine: frozenset[Published], other: Facts) -> Rival:
+    standing = _of(other.standing)
+    return Rival(
+        other.owner.key,
+        since=_age(other),
+        older=_age(other) < _age(facts),
+        publishes=bool(_claimed(other, standing) & mine),
+        stands=bool(standing & mine),
+    )
+
+
+def _claimed(facts: Facts, standing: frozenset[Published]) -> frozenset[Published]:
+    """What a registration publishes, or is going to: one that may not write has only what stands."""
+    match desired(facts):
+        case Present(instance) if not (facts.registration and facts.registration.suspended):
+            return _of((instance,))
+        case Present() | Kept():
+            return standing
+        case _:
+            return frozenset()
+
+
+def _to_be(facts: Facts) -> frozenset[Published]:
+    want = desired(facts)
+    return _of((want.instance,)) if isinstance(want, Present) else frozenset()
+
+
+def _of(instances: Iterable[Instance]) -> frozenset[Published]:
+    return frozenset((i.service, i.address, i.port) for i in instances)
+
+
+def _age(facts: Facts) -> tuple[str, str]:
+    """By creation, then by name: the API server counts seconds."""
+    created = facts.registration.meta.created if facts.registration else ""
+    return created, str(facts.owner.key)
+
+
+def _is_awaited(others: Iterable[Rival]) -> bool:
+    heirs = [rival for rival in others if rival.publishes]
+    return bool(heirs) and not any(rival.stands for rival in heirs)
+
+
+def _conflict(instance: Instance, rival: Rival) -> Reason:
+    what = f"{instance.address}:{instance.port} as service {instance.service!r}"
+    return Reason("Conflict", f"the older registration {rival.key} publishes this Pod at {what} already")

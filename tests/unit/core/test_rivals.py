@@ -1,0 +1,180 @@
+"""Several registrations over one Pod and port under one service name: whose it is, and no gap when that changes."""
+
+from typing import Any
+
+import pytest
+
+from consul_registrar.changes import Cause, Deregister, Register
+from consul_registrar.desired import Facts
+from consul_registrar.model import ContainerPort, Owner, RegistrationKey
+from consul_registrar.rivals import rivals
+from unit.core.build import NOW, OLD, body, facts, of_pods, pod, registration
+from unit.core.instant import instantly
+from unit.core.shell import World
+from unit.core.test_loop import HELD, passes
+
+WEB = {"service": {"name": "web", "port": 8080}}
+FIRST = RegistrationKey("shop", "first")
+
+
+def first(spec: Any = None, **metadata: Any) -> Any:
+    return body(of_pods(**(spec or WEB)), name="first", **({"creationTimestamp": OLD} | HELD | metadata))
+
+
+def second(spec: Any = None, **metadata: Any) -> Any:
+    return body(of_pods(**(spec or WEB)), name="second", **({"creationTimestamp": NOW} | HELD | metadata))
+
+
+def owners(world: World, service: str = "web") -> list[str]:
+    return sorted(i.owner.registration for i in world.consul.held if i.owner and i.service == service)
+
+
+def worst(world: World) -> Any:
+    """What was said last of a problem."""
+    return next(s["problems"]["worst"][0] for _, s in reversed(world.cluster.statuses) if "problems" in s)
+
+
+@pytest.mark.parametrize("order", [(first, second), (second, first)])
+@instantly
+async def test_the_older_registration_has_the_pod_and_the_younger_says_so(order: Any) -> None:
+    world = World()
+    async with world.running():
+        for each in order:
+            world.apply(each())
+        world.run_pod(pod())
+        await passes(3)
+    assert owners(world) == ["first"]
+    assert worst(world)["reason"] == "Conflict"
+    assert "registration shop/first publishes this Pod at 10.0.0.1:8080 as service 'web'" in worst(world)["message"]
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"service": {"name": "web", "port": 9090}},
+        {"service": {"name": "web-too", "port": 8080}},
+        WEB | {"consulRefs": [{"name": "other"}]},
+        {"service": {"name": "web", "port": 8080}, "pods": {"selector": {"matchLabels": {"app": "db"}}}},
+    ],
+)
+@instantly
+async def test_another_port_name_consul_or_pod_is_no_conflict(other: Any) -> None:
+    world = World(default={}, other={})
+    async with world.running():
+        world.apply(first())
+        world.apply(second(other))
+        world.run_pod(pod())
+        world.run_pod(pod("web-2", ip="10.0.0.2", labels={"app": "db"}))
+        await passes(3)
+    assert sum(len(r.held) for r in world.registries.values()) == 2
+    assert not any("problems" in said for _, said in world.cluster.statuses)
+
+
+@instantly
+async def test_when_the_older_is_deleted_the_younger_is_there_before_it_goes() -> None:
+    world = World()
+    async with world.running():
+        world.apply(first())
+        world.apply(second())
+        for number in range(5):
+            world.run_pod(pod(f"web-{number}", ip=f"10.0.0.{number}"))
+        await passes(3)
+        world.consul.written.clear()
+        world.apply(first(deletionTimestamp=NOW))
+        await passes(3)
+    assert owners(world) == ["second"] * 5
+    for subject in {change.instance.subject for change in world.consul.written}:
+        mine = [type(change) for change in world.consul.written if change.instance.subject == subject]
+        assert mine == [Register, Deregister]
+    assert "removed" in world.cluster.finalizers
+
+
+@instantly
+async def test_when_the_older_publishes_something_else_the_younger_takes_over() -> None:
+    world = World()
+    async with world.running():
+        world.apply(first())
+        world.apply(second())
+        world.run_pod(pod(ports=(ContainerPort("http", 8080), ContainerPort("admin", 9090))))
+        await passes(3)
+        world.apply(first({"service": {"name": "web", "port": 9090}}, generation=4))
+        await passes(3)
+    assert {(i.owner.registration, i.port) for i in world.consul.held if i.owner} == {("first", 9090), ("second", 8080)}
+
+
+@instantly
+async def test_an_older_one_that_is_edited_into_the_name_takes_it_without_a_gap() -> None:
+    world = World()
+    async with world.running():
+        world.apply(first({"service": {"name": "other", "port": 8080}}))
+        world.apply(second())
+        world.run_pod(pod())
+        await passes(3)
+        world.consul.written.clear()
+        world.apply(first(generation=4))
+        await passes(3)
+    assert owners(world) == ["first"]
+    kinds = [(type(change), change.instance.owner.registration) for change in world.consul.written]  # type: ignore[union-attr]
+    assert kinds.index((Register, "first")) < kinds.index((Deregister, "second"))
+    assert all(c.cause in {Cause.DESIRED, Cause.REPLACED} for c in world.consul.written if not hasattr(c, "check"))
+
+
+@instantly
+async def test_one_that_is_refused_or_suspended_has_only_what_stands() -> None:
+    world = World()
+    async with world.running():
+        world.apply(first(WEB | {"consulRefs": [{"name": "default"}, {"name": "missing"}]}))
+        world.apply(second())
+        world.run_pod(pod())
+        await passes(3)
+        assert owners(world) == ["second"]
+        world.apply(first(WEB | {"suspend": True}, generation=4))
+        await passes(3)
+        assert owners(world) == ["second"]
+        world.apply(first(generation=5))
+        await passes(3)
+        assert owners(world) == ["first"]
+        world.apply(first(WEB | {"suspend": True}, generation=6))
+        await passes(3)
+    assert owners(world) == ["first"]
+
+
+@instantly
+async def test_a_conflict_that_nobody_tells_the_end_of_is_looked_at_again() -> None:
+    """The older one is refused by an edit of something else, and its Pod's instance was removed by hand."""
+    world = World()
+    async with world.running():
+        world.apply(first(WEB | {"consulRefs": [{"name": "default"}, {"name": "missing"}]}))
+        world.apply(second())
+        world.run_pod(pod(ready=False))
+        await passes(1)
+        world.apply(first(generation=4))
+        await passes(1)
+        assert owners(world) == ["first"]
+        world.connect("missing")
+        world.cache.registrations.pop(FIRST)  # as if nothing had been told
+        world.consul.consul.held.clear()
+        await passes(40)
+    assert owners(world) == ["second"]
+
+
+@instantly
+async def test_a_pod_that_ends_leaves_neither_of_them_anything() -> None:
+    world = World()
+    async with world.running():
+        world.apply(first())
+        world.apply(second())
+        world.run_pod(pod())
+        await passes()
+        world.pods.put(pod(version=2, deleting=True))
+        await passes(1)
+    assert world.consul.held == []
+
+
+def test_of_one_second_the_first_by_name_is_the_older() -> None:
+    def of(name: str) -> Facts:
+        made = registration(of_pods(**WEB), name=name)
+        return facts(of_pods(**WEB), registration=made, owner=Owner("prod", "default", *made.key))
+
+    (seen,) = rivals(of("second"), [of("first")])
+    assert (seen.older, seen.publishes, seen.stands) == (True, True, False)
