@@ -83,6 +83,7 @@ class Lifecycle:
         for subject in wanted:
             for name in connections:
                 self._reports.expect(key, name, subject)
+        self._reports.complete(key)
         standing = self._consuls.subjects(key)
         routine = (wanted & standing) | self._reports.subjects(key)
         if connections and all(self._consuls.is_connecting(name) for name in connections):

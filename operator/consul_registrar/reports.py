@@ -66,6 +66,7 @@ class Reports:
         self._now = now
         self._text = text
         self._tallies: dict[RegistrationKey, Tally] = {}
+        self._complete: set[RegistrationKey] = set()
         self._blocked: dict[RegistrationKey, Reason | None] = {}
         self._announced: dict[RegistrationKey, tuple[str, str]] = {}
         self._due: asyncio.Queue[RegistrationKey] = asyncio.Queue()
@@ -79,6 +80,10 @@ class Reports:
     def expect(self, key: RegistrationKey, connection: str, subject: str) -> None:
         """An outcome will follow."""
         self._tally(key).expect(connection, subject)
+
+    def complete(self, key: RegistrationKey) -> None:
+        """All its subjects are expected by now: only from then on can outcomes be known not to be missing."""
+        self._complete.add(key)
 
     def put(self, key: RegistrationKey, connection: str, subject: str, outcome: Outcome | None) -> None:
         """What became of a subject; None: nothing is left of it."""
@@ -113,6 +118,7 @@ class Reports:
     def forget(self, key: RegistrationKey) -> None:
         """The registration is no more."""
         self._tallies.pop(key, None)
+        self._complete.discard(key)
         self._blocked.pop(key, None)
         self._announced.pop(key, None)
         self._late.pop(key, None)
@@ -171,8 +177,8 @@ class Reports:
 
     async def _publish(self, key: RegistrationKey) -> None:
         registration = self._cache.registrations.get(key)
-        if registration is None:
-            return
+        if registration is None or (registration.status and not self._may_speak(key)):
+            return  # an outcome may have become awaited since its turn was asked for
         wanted = status(self._picture(registration), self._now())
         if wanted != registration.status:
             await self._publisher.write(registration, wanted)
@@ -181,7 +187,7 @@ class Reports:
 
     def _may_speak(self, key: RegistrationKey) -> bool:
         """Not before all outcomes are known; where that takes over a second, status says that they are awaited."""
-        if not self._awaited(key) and not self._is_connecting(key):
+        if key in self._complete and not self._awaited(key) and not self._is_connecting(key):
             self._late.pop(key, None)
             return True
         if key not in self._late:

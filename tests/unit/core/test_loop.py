@@ -8,7 +8,7 @@ import pytest
 
 from consul_registrar.changes import Cause, Deregister, Register
 from consul_registrar.consul.errors import Denied, NotSent, Throttled
-from consul_registrar.model import Namespace
+from consul_registrar.model import Key, Namespace
 from consul_registrar.objects import FINALIZER, SKIP_DEREGISTRATION
 from unit.core.build import KEY, NOW, body, node, of_endpoints, of_pods, pod, reason
 from unit.core.instant import instantly
@@ -664,6 +664,31 @@ async def test_a_restart_says_nothing_that_was_said_before() -> None:
         after.apply(body(status=world.cluster.statuses[-1][1], **HELD))
         after.run_pod(pod())
         await passes(3)
+    assert (after.consul.written, after.cluster.statuses, after.cluster.events) == ([], [], [])
+
+
+@instantly
+async def test_a_restart_says_nothing_before_all_outcomes_are_known() -> None:
+    """What was asked for before the registration was looked at (a Consul that connects does) must not be said yet."""
+    world, after = World(), World()
+    pods = [pod(f"web-{number}") for number in range(3)]
+    async with world.running():
+        world.apply(body(**HELD))
+        for one in pods:
+            world.run_pod(one)
+        await passes(3)
+    after.consul.consul = world.consul.consul
+    after.consul.here = reason("AgentConnecting")
+    async with after.running():
+        key = after.apply(body(status=world.cluster.statuses[-1][1], **HELD))
+        for one in pods:
+            after.run_pod(one)
+        after.reports.touch(key)
+        await passes(3)
+        after.consul.here = "agent-1"
+        for one in pods:
+            after.queue.add(Key(key, one.uid))
+            await passes(3)
     assert (after.consul.written, after.cluster.statuses, after.cluster.events) == ([], [], [])
 
 
