@@ -12,7 +12,7 @@ import secrets
 import signal
 import socket
 import time
-from collections.abc import Sequence
+from collections.abc import Coroutine, Sequence
 from collections.abc import Set as AbstractSet
 from datetime import UTC, datetime
 from typing import Any, Protocol
@@ -37,11 +37,14 @@ from consul_registrar.reaping import Reaped
 from consul_registrar.reconcile import Reconciler
 from consul_registrar.reports import Reports
 from consul_registrar.settings import Settings, default_connection, direct_tokens, split_address
+from consul_registrar.standby import Standby
 
 logger = logging.getLogger(__name__)
 
 #: Subjects that are worked on at a time; most of that time they wait for Consul's answer.
 _CONCURRENCY = 512
+#: The same for a process that doesn't lead; its looks wait for nothing.
+_LOOKS = 1
 #: Seconds without a word from the API server after which what we know counts as stale (bookmarks come every minute).
 _STALE = 120.0
 #: The same for custom resources, which kopf watches: it tells of no bookmarks, so silence is normal between two lists.
@@ -113,6 +116,7 @@ class Operator:
             gatherer,
             age=lambda t: time.time() - _epoch(t),
         )
+        self._standby = Standby(self._cache, self._queue, self._lifecycle, self._reconciler)
         self._nodes = kube.Reflector(
             client,
             "/api/v1/nodes",
@@ -254,26 +258,18 @@ class Operator:
         """Lead whenever we may; in between stand by, with caches kept warm."""
         try:
             while True:
-                await self._leadership.acquire()
+                await _first_of(self._leadership.acquire(), self._queue.run(self._standby.look, _LOOKS))
                 await self._serve_one_term()
         finally:
             await self._leadership.release()
 
     async def _serve_one_term(self) -> None:
         """Work until the term is lost; nothing is in flight any more afterwards."""
-        for key in self._cache.registrations:
-            self._queue.add(Key(key))
-        work = asyncio.create_task(self._lead())
-        held = asyncio.create_task(self._leadership.hold())
+        self._standby.hand_over()
         try:
-            await asyncio.wait([work, held], return_when=asyncio.FIRST_COMPLETED)
+            await _first_of(self._lead(), self._leadership.hold())
         finally:
-            for task in (work, held):
-                task.cancel()
-            outcomes = await asyncio.gather(work, held, return_exceptions=True)
             await self._consuls.stop_writing()
-        if isinstance(outcomes[0], Exception):
-            raise outcomes[0]
 
     async def _lead(self) -> None:
         async with asyncio.TaskGroup() as group:
@@ -284,6 +280,7 @@ class Operator:
     async def _caches_filled(self) -> None:
         for source in self._watched().values():
             await source.synced.wait()
+        self._standby.begin()
         gc.freeze()  # what is there by now stays: no look for garbage need pass over it again
         logger.info(
             "caches filled: %d Pods, %d nodes, %d registrations, %d connections",
@@ -321,6 +318,20 @@ class Operator:
         metrics.leading.labels("consul-registrar").set(self._leadership.may_write())
         for name, source in self._watched().items():
             metrics.staleness.labels(name).set(source.staleness())
+
+
+async def _first_of(*ways: Coroutine[Any, Any, None]) -> None:
+    """Until the first of them ends; the others are cut off, and have ended too. Raises what one of them raised."""
+    tasks = [asyncio.create_task(way) for way in ways]
+    try:
+        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for task in tasks:
+            task.cancel()
+        outcomes = await asyncio.gather(*tasks, return_exceptions=True)
+    for outcome in outcomes:
+        if isinstance(outcome, Exception):
+            raise outcome
 
 
 def _tell(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:

@@ -64,11 +64,17 @@ class Lifecycle:
             else:
                 self._queue.forget(Key(key))
 
-    async def _pass(self, key: RegistrationKey) -> None:
+    def look(self, key: RegistrationKey) -> None:
+        """Put its subjects on the queue, and no more: what a process does that doesn't lead."""
         registration = self._cache.registrations.get(key)
         self._expand(key, registration)
         if registration is None:
             self._forget(key)
+
+    async def _pass(self, key: RegistrationKey) -> None:
+        self.look(key)
+        registration = self._cache.registrations.get(key)
+        if registration is None:
             return
         if registration.deleting:
             await self._depart(registration)

@@ -92,29 +92,42 @@ class Queue(Generic[K]):
         """The key is well: its next failure is its first."""
         self._failures.pop(key, None)
 
+    def clear(self) -> None:
+        """Nothing that is ready needs to be worked on: it will be added again, or is covered by other keys."""
+        self._ready.clear()
+        self._routine.clear()
+
     async def run(self, work: Callable[[K], Awaitable[None]], limit: int) -> None:
-        """Work on keys as they come, up to `limit` at a time, for ever. `work` must not raise."""
+        """Work on keys as they come, up to `limit` at a time, until cancelled. `work` must not raise.
+
+        Keys that are cut off are ready again.
+        """
         slots = asyncio.Semaphore(limit)
-        async with asyncio.TaskGroup() as group:
-            while True:
-                await slots.acquire()
-                key = await self._next()
-                group.create_task(self._one(key, work, slots))
+        try:
+            async with asyncio.TaskGroup() as group:
+                while True:
+                    await slots.acquire()
+                    key = await self._next()
+                    group.create_task(self._one(key, work, slots))
+        finally:
+            self._ready.update(dict.fromkeys(self._processing))
+            self._processing.clear()
+            self._again.clear()
 
     async def _one(self, key: K, work: Callable[[K], Awaitable[None]], slots: asyncio.Semaphore) -> None:
-        try:
-            await work(key)
-        finally:
-            slots.release()
-            self._processing.discard(key)
-            if key in self._again:
-                self._again.discard(key)
-                self._ready[key] = None
-                self._wake.set()
+        await work(key)
+        slots.release()
+        self._processing.discard(key)
+        if key in self._again:
+            self._again.discard(key)
+            self._ready[key] = None
+            self._wake.set()
 
     async def _next(self) -> K:
         while True:
             pause = self._promote()
+            if not self._ready and self._routine:
+                await asyncio.sleep(0)  # whatever has happened meanwhile may bring news
             if self._ready or self._routine:
                 key, _ = (self._ready or self._routine).popitem(last=False)
                 self._processing.add(key)

@@ -11,7 +11,7 @@ is `lifecycle.py`'s.
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from consul_registrar import model
@@ -66,6 +66,16 @@ class NoNews:
 Result = Done | Failed | NoNews
 
 
+@dataclass(frozen=True, slots=True)
+class Planned:
+    """What is to be done in one Consul, and on which facts. `passing`: the changes that may be written."""
+
+    facts: Facts
+    want: Want
+    changes: tuple[Change, ...]
+    passing: tuple[Change, ...]
+
+
 class Reconciler:
     """Makes every Consul true for one subject at a time."""
 
@@ -92,7 +102,7 @@ class Reconciler:
     async def reconcile(self, registration: RegistrationKey, subject: str) -> None:
         """Make each Consul that the registration is in, or was in, true for this subject. Never raises."""
         with about(registration):
-            names = sorted(self._consuls.concerned(registration, subject) | self._reports.consuls(registration))
+            names = self._consuls_of(registration, subject)
             if len(names) == 1:  # as a rule; a task of its own would cost as much as all of it
                 results = [await self._in_consul(registration, subject, names[0])]
             else:
@@ -110,31 +120,73 @@ class Reconciler:
         except Exception as error:
             logger.exception("reconciling %s in Consul %r failed unexpectedly", subject, name)
             result = Failed(unreachable(subject, Reason("InternalError", f"{type(error).__name__}: {error}")))
+        self._report(key, subject, name, result)
+        return result
+
+    def _consuls_of(self, registration: RegistrationKey, subject: str) -> list[str]:
+        return sorted(self._consuls.concerned(registration, subject) | self._reports.consuls(registration))
+
+    def _report(self, key: RegistrationKey, subject: str, name: str, result: Result) -> None:
         match result:
             case NoNews():
                 self._reports.stands(key, name, subject)
             case Done(outcome=counted) | Failed(outcome=counted):
                 self._reports.put(key, name, subject, counted)
-        return result
 
     async def _pass(self, key: RegistrationKey, subject: str, registry: Registry) -> Result:
         """The whole way: gather -> desired -> plan -> quarantine -> write -> report."""
+        planned = self._plan(key, subject, registry)
+        if not isinstance(planned, Planned):
+            return planned
+        facts, want = planned.facts, planned.want
+        found = await self._quarantined(registry, facts, want if planned.passing else None)
+        if not isinstance(found, Evidence):
+            return found
+        try:
+            for change in planned.passing:
+                await self._consuls.write(registry.name, replace(change, evidence=found))
+        except ConsulError as error:
+            return self._failed(registry, facts, want, error)
+        self._tell_rivals(facts, planned.passing)
+        return self._done(registry, planned)
+
+    def _plan(self, key: RegistrationKey, subject: str, registry: Registry) -> Planned | NoNews | Done:
+        """The first half of it, which changes nothing: gather -> desired -> plan."""
         facts = self._gatherer.facts(key, subject, registry)
         if isinstance(facts.place, Reason) and facts.place.code == model.CONNECTING:
             return NoNews() if self._consuls.wanted(key, registry.name) else Done(None)
         want = self._left_reaped(registry, facts, wanted(facts))
         changes = self._caused(registry, facts, want)
-        passing = self._passing(facts, changes)
-        found = await self._quarantined(registry, facts, want if passing else None)
-        if not isinstance(found, Evidence):
-            return found
+        return Planned(facts, want, changes, self._passing(facts, changes))
+
+    def look(self, registration: RegistrationKey, subject: str) -> bool:
+        """Count what stands as it should, writing nothing; whether it does in each Consul. Never raises."""
+        with about(registration):
+            results = [self._seen(registration, subject, name) for name in self._consuls_of(registration, subject)]
+        seen = [result for result in results if result is not None]
+        self._schedule(Key(registration, subject), seen)
+        return len(seen) == len(results)
+
+    def _seen(self, key: RegistrationKey, subject: str, name: str) -> Result | None:
+        """What is to be said of one Consul; None: there is something to do, and whoever does it will say so."""
         try:
-            for change in passing:
-                await self._consuls.write(registry.name, replace(change, evidence=found))
-        except ConsulError as error:
-            return self._failed(registry, facts, want, error)
-        self._tell_rivals(facts, passing)
-        return self._done(registry, facts, want, withheld=passing != changes)
+            registry = self._consuls.registry(name)
+            result = self._settled(key, subject, registry) if registry else self._apart(key, subject, name)
+        except Exception:
+            logger.exception("looking at %s in Consul %r failed unexpectedly", subject, name)
+            return None
+        if result is not None:
+            self._report(key, subject, name, result)
+        return result
+
+    def _settled(self, key: RegistrationKey, subject: str, registry: Registry) -> Result | None:
+        planned = self._plan(key, subject, registry)
+        if not isinstance(planned, Planned):
+            return planned
+        if planned.passing:
+            return None
+        self._quarantine.withdraw(registry.name, Key(key, subject))
+        return self._done(registry, planned)
 
     def _tell_rivals(self, facts: Facts, changes: tuple[Change, ...]) -> None:
         """Whose turn it is may have changed: each waits for what the other has done."""
@@ -219,7 +271,8 @@ class Reconciler:
         counted = failure(facts, want, standing, error.reason, problem=not paced)
         return Failed(counted, asked if error.retry else _SLOW_RETRY)
 
-    def _done(self, registry: Registry, facts: Facts, want: Want, *, withheld: bool) -> Done:
+    def _done(self, registry: Registry, planned: Planned) -> Done:
+        facts, want, withheld = planned.facts, planned.want, planned.passing != planned.changes
         if isinstance(want, Absent) and not withheld:
             self._quarantine.removed(registry.name, Key(facts.owner.key, facts.subject))
         standing = registry.instances(facts.owner.key, facts.subject)
@@ -232,7 +285,7 @@ class Reconciler:
         again = self._reaped.waits(where, looks(facts.registration, facts.pod), self._epoch())
         return Done(counted, _SLOW_RETRY if again is None and _depends(facts, want) else again)
 
-    def _schedule(self, key: Key, results: list[Result]) -> None:
+    def _schedule(self, key: Key, results: Sequence[Result]) -> None:
         """The one place where results become the key's future."""
         failures: list[float] = []
         for result in results:

@@ -151,17 +151,18 @@ class Reports:
     # writing
 
     async def run(self) -> None:
-        """Write statuses for ever; each registration's at most once a second."""
-        async with asyncio.TaskGroup() as group:
-            while True:
-                group.create_task(self._serve(await self._due.get()))
+        """Write statuses until cancelled; each registration's at most once a second."""
+        try:
+            async with asyncio.TaskGroup() as group:
+                while True:
+                    group.create_task(self._serve(await self._due.get()))
+        finally:  # what a lost term cuts off, the next one must be able to serve
+            self._busy.clear()
 
     async def _serve(self, key: RegistrationKey) -> None:
-        try:
-            with about(key):
-                await self._serve_once(key)
-        finally:  # also where a lost term cuts it off: the next one must be able to serve it
-            self._busy.discard(key)
+        with about(key):
+            await self._serve_once(key)
+        self._busy.discard(key)
         if key in self._again:
             self._again.discard(key)
             self.touch(key)

@@ -174,14 +174,15 @@ async def _git(*arguments: str) -> str:
 
 
 async def leaders(stage: Stage, mode: str) -> list[Figure]:
-    """A leader is killed, or told to end, while another stands by: when a change is written by the other."""
+    """A leader is killed, or told to end, while another stands by that has seen all: when that one writes a change."""
     leading = await stage.led()
     killed: list[float] = []
     released: list[float] = []
     for number in range(2 * ROUNDS):
         standby = stage.another(f"standby-{number}")
+        await stage.rouse()
         await asyncio.to_thread(standby.process.start)
-        await asyncio.sleep(1.0)
+        await asyncio.sleep(5.0)
         ended = _kill if number < ROUNDS else _release
         (killed if number < ROUNDS else released).append(await _takes_over(stage, leading, ended))
         stage.operator = leading = standby

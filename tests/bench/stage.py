@@ -211,6 +211,18 @@ class Stage:
         """All that stands there."""
         return await self.consul.on_nodes(await self.consul_nodes())
 
+    async def rouse(self) -> None:
+        """Let the blocking queries of operators that are no more end: Consul counts their connections until then.
+
+        It notices that a client is gone only when it answers, and takes 200 connections of one address.
+        """
+        for node in await self.consul_nodes():
+            row = {"Node": node, "Address": "127.0.0.1", "SkipNodeUpdate": True}
+            rouser = {"ID": "rouser", "Service": "rouser"}
+            check = {"Node": node, "CheckID": "rouser", "Name": "rouser", "ServiceID": "rouser", "Status": "passing"}
+            await self.consul.put("/v1/catalog/register", row | {"Service": rouser, "Check": check})
+            await self.consul.put("/v1/catalog/deregister", {"Node": node, "ServiceID": "rouser"})
+
     async def wipe(self) -> None:
         """Nothing of ours stands in the catalog; for mode Catalog alone."""
         for node in await self.consul_nodes():

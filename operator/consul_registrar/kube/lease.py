@@ -53,10 +53,10 @@ class _Lease(msgspec.Struct):
 
 @dataclass(frozen=True, slots=True)
 class _Seen:
-    """The Lease as it was when it last changed, and when that was noticed."""
+    """The Lease as it was when it last changed, and when its term ends by our clock, counted from when we noticed."""
 
     version: str
-    at: float
+    ends: float
 
 
 class Leadership:
@@ -88,8 +88,14 @@ class Leadership:
     async def acquire(self) -> None:
         """Stand by until we lead."""
         while not await self._try(self._take_over):  # noqa: ASYNC110 - what changes is on the API server
-            await asyncio.sleep(LOOK * (0.8 + 0.4 * random.random()))  # noqa: S311 - spreads, keeps no secret
+            await asyncio.sleep(self._until_look())
         _log.info("leading as %s", self._identity)
+
+    def _until_look(self) -> float:
+        """Seconds until the next look: one comes just when the holder's term ends."""
+        usual = LOOK * (0.8 + 0.4 * random.random())  # noqa: S311 - spreads, keeps no secret
+        left = self._seen.ends - self._clock() if self._seen else 0.0
+        return min(usual, left) if left > 0 else usual
 
     async def hold(self) -> None:
         """Renew until the term is lost; returns then."""
@@ -135,8 +141,9 @@ class Leadership:
 
     def _expired(self, lease: _Lease) -> bool:
         if self._seen is None or self._seen.version != lease.metadata.resourceVersion:
-            self._seen = _Seen(lease.metadata.resourceVersion, self._clock())
-        return self._clock() - self._seen.at > (lease.spec.leaseDurationSeconds or TERM)
+            ends = self._clock() + (lease.spec.leaseDurationSeconds or TERM)
+            self._seen = _Seen(lease.metadata.resourceVersion, ends)
+        return self._clock() >= self._seen.ends
 
     async def _renew(self) -> bool:
         """One request while nobody else writes it: what we wrote last is replaced, or there is a conflict."""

@@ -2,7 +2,7 @@
 """The loop with nothing real around it: a Consul in memory, an API server of two dictionaries."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -24,6 +24,7 @@ from consul_registrar.queue import Queue
 from consul_registrar.reaping import Reaped
 from consul_registrar.reconcile import Reconciler
 from consul_registrar.reports import Reports
+from consul_registrar.standby import Standby
 from laws.worlds import Consul
 from unit.core.build import connection
 from unit.core.instant import elapsed
@@ -181,6 +182,7 @@ class World:
         self.lifecycle = Lifecycle(
             self.cache, self.consuls, self.queue, self.reports, self.cluster, gatherer, age=lambda _: self.age
         )
+        self.standby = Standby(self.cache, self.queue, self.lifecycle, self.reconciler)
         self.pods = Pods(self.cache, self.queue)
         self.namespaces = Namespaces(self.cache, self.queue)
         self.nodes = Nodes(self.cache, self.queue, self.consuls)
@@ -236,7 +238,18 @@ class World:
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
-        parts = (self.consuls.run(), self.queue.run(self._work, 8), self.reports.run())
+        async with self._at_work(self.consuls.run(), self.queue.run(self._work, 8), self.reports.run()):
+            yield
+
+    @asynccontextmanager
+    async def standing_by(self) -> AsyncIterator[None]:
+        """As a process that doesn't lead; a term begins afterwards."""
+        async with self._at_work(self.consuls.run(), self.queue.run(self.standby.look, 1)):
+            yield
+        self.standby.hand_over()
+
+    @asynccontextmanager
+    async def _at_work(self, *parts: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
         tasks = [asyncio.create_task(part) for part in parts]
         try:
             await asyncio.sleep(0.01)

@@ -212,3 +212,43 @@ async def test_routine_that_comes_while_a_key_is_worked_on_is_not_lost() -> None
     running.cancel()
     assert begun == ["a", "a"]
     assert queue.idle
+
+
+@instantly
+async def test_what_arrives_while_routine_is_worked_on_goes_before_the_rest_of_it() -> None:
+    queue, done = Queue[str](), []
+    loop = asyncio.get_running_loop()
+
+    async def work(key: str) -> None:
+        done.append(key)
+        if key == "1":
+            loop.call_soon(queue.add, "new")
+
+    for number in range(8):
+        queue.add_routine(str(number))
+    async with at_work(queue, work, limit=512):
+        await settle()
+    assert done.index("new") < done.index("4")
+
+
+@instantly
+async def test_keys_that_are_cut_off_are_worked_on_when_work_goes_on() -> None:
+    """Also those whose work had not even begun, and those that were added meanwhile."""
+    queue, done = Queue[str](), []
+
+    async def hang(key: str) -> None:
+        await asyncio.Event().wait()
+
+    async def work(key: str) -> None:
+        done.append(key)
+
+    for key in "abc":
+        queue.add(key)
+    running = asyncio.create_task(queue.run(hang, 8))
+    await asyncio.sleep(0)
+    queue.add("a")
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
+    async with at_work(queue, work):
+        await settle()
+    assert sorted(done) == ["a", "b", "c"]
