@@ -66,7 +66,8 @@ class Audit:
 def _registration(instance: Instance) -> str:
     """The owner, also of what is being orphaned: that only keeps where it came from."""
     origin = instance.meta_value(model.META_ORPHANED).split("/")[2:]
-    return "/".join(origin or map(instance.meta_value, (model.META_NAMESPACE, model.META_REGISTRATION)))
+    owner = map(instance.meta_value, (model.META_NAMESPACE, model.META_REGISTRATION))
+    return "/".join(origin or filter(None, owner))
 
 
 def _evidence(evidence: Evidence) -> dict[str, str]:

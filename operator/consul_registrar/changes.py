@@ -28,6 +28,7 @@ class Cause(StrEnum):
     REPLACED = "replaced"
     REGISTRATION_DELETED = "registration-deleted"
     ORPHANED = "orphaned"
+    ADOPTED = "adopted"
 
     @property
     def final(self) -> bool:

@@ -61,7 +61,7 @@ class Facts:
     """Everything that is known about one subject of a registration, for one Consul.
 
     `registration` is None where none exists (any more). `place` is the Consul node to stand on, or why there is none.
-    `standing` is what this owner has in Consul for the subject now.
+    `standing` is what this owner has in Consul for the subject now; `strangers`: what is nobody's and may be adopted.
     """
 
     owner: Owner
@@ -73,6 +73,7 @@ class Facts:
     place: str | Reason
     standing: tuple[Instance, ...]
     rivals: tuple[Rival, ...] = ()
+    strangers: tuple[Instance, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -293,13 +294,15 @@ def _tagged(service: Service) -> tuple[TaggedAddress, ...]:
 def _instance_id(facts: Facts, place: str, service: str, name: str) -> str:
     """A readable prefix and a hash of the identity; what stands keeps the ID that it has.
 
-    The service's name is part of the identity, so that a new name is another instance, there before the old one goes.
+    The service's name is part of the identity, so that a new name is another instance, there before the old one goes;
+    and the registration's UID, so that another of the same name never writes over what the former left to nobody.
     """
     for instance in facts.standing:
         if instance.node == place and instance.service == service:
             return instance.id
     owner = facts.owner
-    parts = (owner.cluster, owner.connection, owner.namespace, owner.registration, facts.subject, service)
+    uid = facts.registration.meta.uid if facts.registration else ""
+    parts = (owner.cluster, owner.connection, owner.namespace, owner.registration, uid, facts.subject, service)
     identity = "".join(f"{len(part)}:{part}" for part in parts)
     digest = hashlib.sha256(identity.encode()).hexdigest()[:12]
     return f"{owner.namespace}-{owner.registration}-{name}"[:_READABLE] + f"-{digest}"

@@ -3,7 +3,8 @@
 Reads caches, and the API server afresh where an absence is to be confirmed. Decides nothing.
 """
 
-from collections.abc import Iterator
+import asyncio
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Protocol
 
@@ -12,7 +13,7 @@ from consul_registrar.acceptance import Acceptance
 from consul_registrar.cache import Cache
 from consul_registrar.consul.registry import Registry
 from consul_registrar.desired import Facts
-from consul_registrar.model import Node, Owner, Pod, RegistrationKey
+from consul_registrar.model import Instance, Node, Owner, Pod, RegistrationKey
 from consul_registrar.objects import Registration
 from consul_registrar.outcomes import name_of
 from consul_registrar.rivals import rivals
@@ -39,6 +40,7 @@ class Gatherer:
         self._acceptance = acceptance
         self._fresh = fresh
         self._by_itself: dict[RegistrationKey, str] = {}
+        self._asking: dict[tuple[str, str], asyncio.Future[Sequence[Instance]]] = {}
 
     def facts(self, key: RegistrationKey, subject: str, registry: Registry) -> Facts:
         """What is known now, from the caches."""
@@ -66,6 +68,20 @@ class Gatherer:
             place=registry.place(node, f"{key}/{subject}", standing),
             standing=standing,
         )
+
+    async def strangers(self, registry: Registry, key: RegistrationKey) -> tuple[Instance, ...]:
+        """What is nobody's under the registration's service name, where it adopts that. Raises the errors of Consul.
+
+        One question at a time for each name: many subjects of a registration ask it together.
+        """
+        registration = self._cache.registrations.get(key)
+        if registration is None or not registration.adopts or registration.deleting or not registry.ready:
+            return ()
+        about = (registry.name, registration.service)
+        if about not in self._asking:
+            self._asking[about] = asyncio.ensure_future(registry.strangers(registration.service))
+            self._asking[about].add_done_callback(lambda _: self._asking.pop(about))
+        return tuple(await asyncio.shield(self._asking[about]))
 
     async def afresh(self, facts: Facts) -> Facts:
         """The same facts, but registration and Pod as the API server has them now. Raises Unconfirmed."""

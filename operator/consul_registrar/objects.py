@@ -21,6 +21,8 @@ M = TypeVar("M", bound=Model)
 FINALIZER = "consul-registrar.dev/deregister"
 #: Annotation by which a person lets a registration go although its Consul can't be cleaned.
 SKIP_DEREGISTRATION = "consul-registrar.dev/skip-deregistration"
+#: Annotation of a registration that takes the place of what stands in Consul already and is nobody's, with "true".
+ADOPT = "consul-registrar.dev/adopt"
 #: Annotation of a connection that releases the held removals which its value, their hash, names; used once.
 APPROVE_REMOVALS = "consul-registrar.dev/approve-removals"
 
@@ -70,6 +72,11 @@ class Registration:
     @property
     def suspended(self) -> bool:
         return not isinstance(self.spec, Reason) and self.spec.suspend
+
+    @property
+    def adopts(self) -> bool:
+        """Whether it takes the place of what is nobody's."""
+        return self.meta.annotations.get(ADOPT) == "true"
 
     @property
     def orphans(self) -> bool:

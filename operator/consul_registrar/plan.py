@@ -12,6 +12,7 @@ owner has. Which instance should stand is decided in `desired.py`; whether a rem
     present   a check is missing           register with that check
     present   the same, an old token       register with all checks
     present   another readiness            feed it
+    present   nobody's, to be adopted      … all of the above first, then deregister that
     present   also elsewhere               … all of the above first, then deregister the other (make before break);
                                            what is new begins with the health of what it replaces
     absent    something                    deregister
@@ -38,11 +39,14 @@ _OWNERSHIP = (
 )
 
 
-def plan(want: Want, standing: Sequence[Instance]) -> tuple[Change, ...]:
-    """The changes that turn `standing` into what is wanted, in the order in which they must be made."""
+def plan(want: Want, standing: Sequence[Instance], strangers: Sequence[Instance] = ()) -> tuple[Change, ...]:
+    """The changes that turn `standing` into what is wanted, in the order in which they must be made.
+
+    `strangers`: what is nobody's and may be adopted, where it is the same.
+    """
     match want:
         case Present(instance):
-            return _arrive(instance, standing)
+            return _arrive(instance, standing, [i for i in strangers if _same_place(i, instance)])
         case Absent(cause):
             return tuple(Deregister(i, cause) for i in standing)
         case Orphaned():
@@ -64,20 +68,28 @@ def allowed(changes: tuple[Change, ...], policy: str) -> tuple[Change, ...]:
             return changes
 
 
-def _arrive(wanted: Instance, standing: Sequence[Instance]) -> tuple[Change, ...]:
+def _arrive(wanted: Instance, standing: Sequence[Instance], adopted: Sequence[Instance]) -> tuple[Change, ...]:
     same = [i for i in standing if (i.node, i.id) == (wanted.node, wanted.id)]
     others = [i for i in standing if (i.node, i.id) != (wanted.node, wanted.id)]
-    first = _update(wanted, same[0]) if same else _create(wanted, others)
-    return (*first, *(Deregister(i, Cause.REPLACED) for i in others))
+    first = _update(wanted, same[0]) if same else _create(wanted, others, adopted)
+    leave = [Deregister(i, Cause.REPLACED) for i in others]
+    return (*first, *leave, *(Deregister(i, Cause.ADOPTED) for i in adopted))
 
 
-def _create(wanted: Instance, others: Sequence[Instance]) -> tuple[Change, ...]:
-    """A new instance. One that takes another's place begins with that one's health: the callers' view has no gap."""
-    if not others:
-        return (Register(wanted, wanted.checks, Cause.DESIRED),)
-    known = {check.name: check.status for other in others for check in other.checks}
-    checks = tuple(replace(c, status=c.status or known.get(c.name)) for c in wanted.checks)
-    return (Register(replace(wanted, checks=checks), checks, Cause.DESIRED),)
+def _create(wanted: Instance, others: Sequence[Instance], adopted: Sequence[Instance]) -> tuple[Change, ...]:
+    """A new instance. One that takes another's place begins with that one's health: the callers' view has no gap.
+
+    What was registered by hand may call its checks otherwise: then its worst check speaks for all.
+    """
+    known = {check.name: check.status for other in (*adopted, *others) for check in other.checks}
+    else_ = model.worst([i.health for i in adopted]) if adopted and not others else None
+    checks = tuple(replace(c, status=c.status or known.get(c.name, else_)) for c in wanted.checks)
+    cause = Cause.ADOPTED if adopted and not others else Cause.DESIRED
+    return (Register(replace(wanted, checks=checks), checks, cause),)
+
+
+def _same_place(one: Instance, other: Instance) -> bool:
+    return (one.service, one.address, one.port) == (other.service, other.address, other.port)
 
 
 def _update(wanted: Instance, have: Instance) -> tuple[Change, ...]:

@@ -24,7 +24,7 @@ from consul_registrar.desired import Absent, Ceded, Facts, Kept, Present, Want
 from consul_registrar.gather import Gatherer, Unconfirmed
 from consul_registrar.guard import Held, Passes, Waits
 from consul_registrar.logs import about
-from consul_registrar.model import Key, Reason, RegistrationKey
+from consul_registrar.model import Instance, Key, Reason, RegistrationKey
 from consul_registrar.outcomes import failure, held, name_of, outcome, unreachable
 from consul_registrar.plan import allowed, plan
 from consul_registrar.quarantine import Quarantine
@@ -135,7 +135,12 @@ class Reconciler:
 
     async def _pass(self, key: RegistrationKey, subject: str, registry: Registry) -> Result:
         """The whole way: gather -> desired -> plan -> quarantine -> write -> report."""
-        planned = self._plan(key, subject, registry)
+        try:
+            strangers = await self._gatherer.strangers(registry, key)
+        except ConsulError as error:
+            facts = self._gatherer.facts(key, subject, registry)
+            return self._failed(registry, facts, wanted(facts), error)
+        planned = self._plan(key, subject, registry, strangers)
         if not isinstance(planned, Planned):
             return planned
         facts, want = planned.facts, planned.want
@@ -150,9 +155,11 @@ class Reconciler:
         self._tell_rivals(facts, planned.passing)
         return self._done(registry, planned)
 
-    def _plan(self, key: RegistrationKey, subject: str, registry: Registry) -> Planned | NoNews | Done:
+    def _plan(
+        self, key: RegistrationKey, subject: str, registry: Registry, strangers: tuple[Instance, ...] = ()
+    ) -> Planned | NoNews | Done:
         """The first half of it, which changes nothing: gather -> desired -> plan."""
-        facts = self._gatherer.facts(key, subject, registry)
+        facts = replace(self._gatherer.facts(key, subject, registry), strangers=strangers)
         if isinstance(facts.place, Reason) and facts.place.code == model.CONNECTING:
             return NoNews() if self._consuls.wanted(key, registry.name) else Done(None)
         want = self._left_reaped(registry, facts, wanted(facts))
@@ -183,7 +190,8 @@ class Reconciler:
         planned = self._plan(key, subject, registry)
         if not isinstance(planned, Planned):
             return planned
-        if planned.passing:
+        registration = planned.facts.registration
+        if planned.passing or (registration is not None and registration.adopts):  # nobody was asked for strangers
             return None
         self._quarantine.withdraw(registry.name, Key(key, subject))
         return self._done(registry, planned)
@@ -216,7 +224,7 @@ class Reconciler:
     def _caused(self, registry: Registry, facts: Facts, want: Want) -> tuple[Change, ...]:
         said = self._reports.outcome(facts.owner.key, registry.name, facts.subject)
         reaped = self._reaped.known((facts.owner.key, facts.subject, registry.name))
-        return caused(plan(want, facts.standing), want, facts, said, reaped=reaped)
+        return caused(plan(want, facts.standing, facts.strangers), want, facts, said, reaped=reaped)
 
     async def _quarantined(self, registry: Registry, facts: Facts, want: Want | None) -> Result | Evidence:
         """What bars a removal now, or the evidence for it. Only absences are ever barred (design chapter 2, law 6)."""

@@ -36,6 +36,56 @@ def by_registration(world: World, service: str) -> dict[str, set[str]]:
     return found
 
 
+ADOPT = "consul-registrar.dev/adopt"
+
+
+def rows(world: World, service: str) -> list[dict]:
+    found: list[dict] = world.consul(f"/v1/catalog/service/{service}")
+    return found
+
+
+def by_hand(cluster: Cluster, connection: str, service: str, address: str) -> None:
+    """What somebody has registered: at an agent, or in the catalog on a node of their own."""
+    one = {"ID": f"{service}-by-hand", "Address": address, "Port": 5432}
+    if connection == "default":
+        check = {"Name": "alive", "TTL": "1h", "Status": "passing"}
+        cluster.consul.agents["node-1"].request(
+            "PUT", "/v1/agent/service/register", one | {"Name": service, "Check": check}
+        )
+        return
+    node = {"Node": "legacy", "Address": "192.0.2.1", "Service": one | {"Service": service}}
+    cluster.consul.server.request("PUT", "/v1/catalog/register", node)
+
+
+def test_what_was_orphaned_or_made_by_hand_is_adopted_by_an_annotation_only(
+    world: World, cluster: Cluster, connection: str
+) -> None:
+    service, address = f"adopted-{connection}", "192.0.2.7"
+    other = f"{service}-other"
+    by_hand(cluster, connection, service, address)
+    by_hand(cluster, connection, other, address)
+    endpoints = [{"name": "primary", "address": address, "port": 5432}]
+    mine = registration("mine", consulRefs=[{"name": connection}], service={"name": service}, endpoints=endpoints)
+    world.apply(mine | {"spec": mine["spec"] | {"deletionPolicy": "Orphan"}})
+    eventually(lambda: len(rows(world, service)) == 2)
+    world.says("mine", "Registered")
+    world.kubectl("delete", "sreg", "mine")
+    world.apply(mine)
+    eventually(lambda: len(rows(world, service)) == 3)
+
+    def is_adopted() -> bool:
+        return [row["ServiceMeta"].get("k8s-registration") for row in rows(world, service)] == ["mine"]
+
+    with watching(lambda: len(world.consul(f"/v1/health/service/{service}?passing")) > 0) as missed:
+        world.kubectl("annotate", "sreg", "mine", f"{ADOPT}=true")
+        eventually(is_adopted)
+    assert missed == []
+    assert world.says("mine", "Registered")["status"] == "True"
+    assert [row["ServiceID"] for row in rows(world, other)] == [f"{other}-by-hand"]
+    world.kubectl("delete", "sreg", "mine")
+    assert rows(world, service) == []
+
+
 def test_of_two_that_publish_the_same_pods_the_older_does_and_the_younger_takes_over_without_a_gap(
     world: World, connection: str
 ) -> None:

@@ -24,6 +24,7 @@ from consul_registrar.consul.leftovers import Leftovers, Whose
 from consul_registrar.consul.registry import OnChange, RegistryStatus, TokenStatus
 from consul_registrar.consul.rotation import AT_ONCE, HELD, IDLE, PACE, Rotation
 from consul_registrar.consul.session import AgentSession, Phase, Scope
+from consul_registrar.consul.strangers import strangers
 from consul_registrar.consul.token import Token, introduction
 from consul_registrar.consul.transport import Access, Endpoint, Params, Transport
 from consul_registrar.model import CONNECTING, Instance, Node, Reason, RegistrationKey
@@ -242,9 +243,17 @@ class AgentRegistry:
         written = [*ready, *(session for session in self._passing.values() if session.ready)]
         return sorted(found - {session.node for session in written} - self._leftovers.gone)
 
+    async def strangers(self, service: str) -> Sequence[Instance]:
+        """Those at agents of this connection that answer."""
+        return await strangers(self, service, lambda node, _: self._answers(node))
+
     def _of(self, consul_node: str) -> AgentSession | None:
         label = self._owners.get(consul_node)
         return None if label is None else self._sessions.get(label) or self._passing.get(label)
+
+    def _answers(self, consul_node: str) -> bool:
+        session = self._of(consul_node)
+        return session is not None and session.ready
 
     # --- whom to ask ---
 

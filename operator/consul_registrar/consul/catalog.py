@@ -15,7 +15,7 @@ from dataclasses import dataclass, field, replace
 from urllib.parse import quote
 
 from consul_registrar.actual import Actual
-from consul_registrar.changes import Change
+from consul_registrar.changes import Cause, Change
 from consul_registrar.consul.answers import Answer
 from consul_registrar.consul.book import Subject
 from consul_registrar.consul.catalog_nodes import CatalogNodes
@@ -25,6 +25,7 @@ from consul_registrar.consul.catalog_writer import CatalogWriter
 from consul_registrar.consul.errors import ConsulError, NotSent
 from consul_registrar.consul.holders import holders
 from consul_registrar.consul.registry import OnChange, RegistryStatus, TokenStatus
+from consul_registrar.consul.strangers import remove, strangers
 from consul_registrar.consul.token import Token, introduction
 from consul_registrar.consul.transport import Access, Endpoint, Params, Transport
 from consul_registrar.consul.virtual import choose
@@ -92,6 +93,7 @@ class CatalogRegistry:
         self._token = token or Token("")
         self._cluster = cluster
         self._settings = settings
+        self._may_write = may_write
         self._on_change = on_change
         self._on_agent = on_agent
         self._actual = Actual(cluster, name)
@@ -208,6 +210,10 @@ class CatalogRegistry:
         trouble = self._nodes.trouble().keys()
         return sorted(trouble & await holders(self, self._cluster, self.name, registration)) if trouble else ()
 
+    async def strangers(self, service: str) -> Sequence[Instance]:
+        """Those on nodes without an agent: an agent would bring back what is removed from the catalog."""
+        return await strangers(self, service, lambda _, by_agent: not by_agent)
+
     # --- whom to ask ---
 
     async def get(self, path: str, params: Params = ()) -> Answer:
@@ -237,7 +243,22 @@ class CatalogRegistry:
         """Write changes, of any nodes. While not all is known nothing is written: it may stand elsewhere."""
         if not self._ready:
             return [NotSent(self.status().reason) for _ in changes]
-        return await self._writer.apply(changes)
+        elsewhere = {at for at, change in enumerate(changes) if self._is_elsewhere(change)}
+        here = iter(await self._writer.apply([c for at, c in enumerate(changes) if at not in elsewhere]))
+        return [await self._adopt(c) if at in elsewhere else next(here) for at, c in enumerate(changes)]
+
+    def _is_elsewhere(self, change: Change) -> bool:
+        """Only what is adopted can stand on a node that is none of ours."""
+        return change.cause is Cause.ADOPTED and change.node not in self._nodes.watches
+
+    async def _adopt(self, change: Change) -> ConsulError | None:
+        try:
+            if not self._may_write():
+                raise NotSent(Reason("NotLeading", "this process doesn't lead, so it writes nothing"))
+            await remove(self, change.instance)
+        except ConsulError as error:
+            return error
+        return None
 
     async def _introduce(self, secret: str) -> str:
         """Show a token to the first server that answers; returns its accessor ID. Nothing stands under a token here."""

@@ -93,6 +93,13 @@ class Registry(Protocol):
         """
         ...
 
+    async def strangers(self, service: str) -> Sequence[Instance]:
+        """What stands under a service name, is nobody's, and could be removed here: on nodes that we may write to.
+
+        Raises the tree of `errors.py`.
+        """
+        ...
+
     def reaped(self, registration: RegistrationKey, subject: str) -> bool:
         """Whether the agent itself removed it after it had stayed critical for long (deregister-critical-after)."""
         ...

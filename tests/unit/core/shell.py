@@ -41,6 +41,7 @@ class FakeRegistry:
         self.here: str | Reason = "agent-1"
         self.ready = True
         self.reaped_subjects: set[str] = set()
+        self.unanswered: ConsulError | None = None
 
     @property
     def held(self) -> list[Instance]:
@@ -77,6 +78,11 @@ class FakeRegistry:
 
     async def out_of_reach(self, key: RegistrationKey) -> Sequence[str]:
         return [] if self.ready else ["agent-1"]
+
+    async def strangers(self, service: str) -> Sequence[Instance]:
+        if self.unanswered is not None:
+            raise self.unanswered
+        return [i for i in self.held if i.owner is None and i.service == service]
 
     def set_nodes(self, nodes: Any) -> None:
         pass

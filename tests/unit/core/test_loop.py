@@ -9,7 +9,7 @@ import pytest
 from consul_registrar.changes import Cause, Deregister, Register
 from consul_registrar.consul.errors import Denied, NotSent, Throttled
 from consul_registrar.model import Key, Namespace
-from consul_registrar.objects import FINALIZER, SKIP_DEREGISTRATION
+from consul_registrar.objects import ADOPT, FINALIZER, SKIP_DEREGISTRATION
 from unit.core.build import KEY, NOW, body, node, of_endpoints, of_pods, pod, reason
 from unit.core.instant import instantly
 from unit.core.shell import World
@@ -88,6 +88,42 @@ async def test_a_refused_registration_changes_nothing_but_leaves_no_ghost(spec: 
         world.pods.remove(pod().uid)
         await passes()
     assert causes(world) == [Cause.DESIRED, Cause.GONE]
+
+
+ADOPTS = {"annotations": {ADOPT: "true"}}
+
+
+@pytest.mark.parametrize(("metadata", "left"), [({}, 2), (ADOPTS, 1), ({"annotations": {ADOPT: "no"}}, 2)])
+@instantly
+async def test_what_is_nobodys_is_adopted_by_annotation_only(metadata: Any, left: int) -> None:
+    world = World()
+    async with world.running():
+        world.apply(body(of_pods(deletionPolicy="Orphan"), **HELD))
+        world.run_pod(pod())
+        await passes()
+        world.apply(body(of_pods(deletionPolicy="Orphan"), deletionTimestamp=NOW, **HELD))
+        await passes(1)
+        world.registrations.remove("uid-of-shop-web")
+        await passes(1)
+        assert [i.owner for i in world.consul.held] == [None]
+        world.apply(body(uid="another", **HELD, **metadata))
+        await passes(3)
+    assert len(world.consul.held) == left
+    assert sum(i.owner is not None for i in world.consul.held) == 1
+
+
+@instantly
+async def test_while_it_is_not_known_what_is_nobodys_nothing_is_registered_beside_it() -> None:
+    world = World()
+    async with world.running():
+        world.consul.unanswered = NotSent(reason("ConsulUnreachable"))
+        world.apply(body(**HELD, **ADOPTS))
+        world.run_pod(pod())
+        await passes(3)
+        assert (causes(world), world.cluster.ready) == ([], ("False", "ConsulUnreachable"))
+        world.consul.unanswered = None
+        await passes(60)
+    assert causes(world) == [Cause.DESIRED]
 
 
 @instantly

@@ -7,7 +7,7 @@ import pytest
 
 from consul_registrar.changes import Cause, Change, Deregister, DropCheck, Feed, Register
 from consul_registrar.desired import Absent, Kept, Orphaned, Present
-from consul_registrar.model import META_HASH, META_NONCE, Health, Instance
+from consul_registrar.model import META_HASH, META_NONCE, Check, Health, Instance
 from consul_registrar.plan import allowed, plan, same_fields
 from unit.core.build import instance, of_pods, pod, reason, registration
 
@@ -50,6 +50,24 @@ def test_what_stands_under_a_token_that_was_replaced_is_given_anew_with_all_its_
 def test_an_edit_of_what_stands_under_a_replaced_token_is_an_edit_with_all_checks() -> None:
     have = replace(HAVE, port=1, outdated=True)
     assert plan(Present(WANTED), (have,)) == (Register(WANTED, WANTED.checks, Cause.EDITED),)
+
+
+def test_what_is_adopted_is_replaced_and_lends_its_health() -> None:
+    """Under its check's name or, where that is another, by its worst."""
+    by_hand = Instance("legacy", "web-old", "web", "10.0.0.1", 8080, checks=(Check("c", "port", None, Health.PASSING),))
+    wanted = instance(of_pods(checks=[TCP, TCP | {"name": "other"}]))
+    register, leave = plan(Present(wanted), (), [by_hand])
+    assert isinstance(register, Register)
+    assert [check.status for check in register.instance.checks] == [Health.PASSING, Health.PASSING]
+    assert (register.cause, leave) == (Cause.ADOPTED, Deregister(by_hand, Cause.ADOPTED))
+    have = read_back(wanted)
+    assert plan(Present(wanted), (have,), [by_hand]) == (Deregister(by_hand, Cause.ADOPTED),)
+
+
+@pytest.mark.parametrize("other", [{"service": "db"}, {"address": "10.0.0.2"}, {"port": 1}])
+def test_only_what_has_the_same_name_address_and_port_is_adopted(other: Any) -> None:
+    by_hand = replace(WANTED, node="legacy", id="web-old", meta=(), **other)
+    assert plan(Present(WANTED), (HAVE,), [by_hand]) == ()
 
 
 def test_what_is_gone_is_removed_under_any_token() -> None:
