@@ -18,3 +18,13 @@ cluster-status: | venv ## Show the processes of the local cluster
 
 cluster-down: | venv ## End the local cluster and remove its files
 	@$(DEVCLUSTER) down
+
+REALNODE = PYTHONPATH=dev $(PY) -m realnode
+
+.PHONY: node node-down
+
+node: | venv ## Start a Kubernetes of one node with real Pods (root, Debian's containerd); see dev/README.md
+	@$(REALNODE) up
+
+node-down: | venv ## End that node
+	@$(REALNODE) down

@@ -107,3 +107,6 @@ CONSUL = Tool("consul", module="github.com/hashicorp/consul", package="github.co
 KWOK = Tool("kwok", module="sigs.k8s.io/kwok", package="sigs.k8s.io/kwok/cmd/kwok", build_seconds=40)
 
 TOOLS = (ETCD, HYPERKUBE, CONSUL, KWOK)
+
+COREDNS = Tool("coredns", module="github.com/coredns/coredns", package=".", build_seconds=60)
+"""Only the node with real Pods needs it (`dev/realnode`)."""
