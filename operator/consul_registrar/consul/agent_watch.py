@@ -1,15 +1,18 @@
 """Decides when an agent is read, and what is read: its own lists, and what the catalog holds of its node.
 
-Two blocking queries to the catalog, through the agent, tell when to read the agent's own lists again; these are the
-truth, the catalog's rows are only compared with them (`drift.py`). What is known is kept in `book.py`; whether the
-agent may be written to is `session.py`'s decision.
+Two blocking queries to the catalog, through the agent, tell that something has changed, services or checks; their
+filters let nothing through, so that such an answer costs next to nothing. Then all is read: the agent's own lists,
+which are the truth, and the catalog's rows, which are only compared with them (`drift.py`). Only after that the queries
+wait on, from the indexes of that read: so no change is missed, and an agent is read a few times a second at most, less
+often where our own writes go on, since each of them rings too. What is known is kept in `book.py`; whether the agent
+may be written to is `session.py`'s decision.
 """
 
 import asyncio
 import math
 import random
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from collections.abc import Set as AbstractSet
 from contextlib import suppress
 from typing import TypeVar
@@ -18,19 +21,29 @@ from urllib.parse import quote
 from consul_registrar.actual import Actual
 from consul_registrar.backoff import Backoff
 from consul_registrar.consul import wire
-from consul_registrar.consul.answers import Answer, next_index, whole
+from consul_registrar.consul.answers import Answer, whole
 from consul_registrar.consul.book import Book
 from consul_registrar.consul.drift import Catalog
 from consul_registrar.consul.errors import ConsulError, Misdirected, NotSent
 from consul_registrar.consul.identity import replaced, still_the_same
 from consul_registrar.consul.transport import RETRY, Transport
-from consul_registrar.consul.wire import CheckRow, Identity, ServiceRow
+from consul_registrar.consul.wire import Identity
 from consul_registrar.model import Key, Reason
 
 T = TypeVar("T")
 
+_NOTHING = (("filter", 'ID == ""'), ("filter", 'CheckID == ""'))
+"""Filters that no service and no check passes."""
+
 SPACING = 0.2
-"""Seconds between two reads of one agent at least."""
+"""Seconds between two reads of one agent at least; five times what a read takes, where that is more, up to `SLOWEST`:
+an agent that is slow to answer has no time to spare."""
+
+SLOWEST = 2.0
+
+OWN = 0.7
+"""The same while our own writes go on. With `drift.SETTLE` it leaves what others spoil meanwhile wrong for two seconds
+at most."""
 
 WAIT = "60s"
 """How long a blocking query waits; also the time in which a connection that broke in silence is noticed."""
@@ -58,112 +71,123 @@ class AgentWatch:
         self._actual = actual
         self._on_change = on_change
         self._on_servers = on_servers
-        self._wake = asyncio.Event()
-        self._services: Mapping[str, ServiceRow] | None = None
-        self._checks: Mapping[str, CheckRow] | None = None
+        self._paths = _paths_of(book.node)
+        self._indexes = [0, 0]
+        self._armed = (asyncio.Event(), asyncio.Event())
+        self._rung = asyncio.Event()
+        self._read_at = -math.inf
+        self._wrote_at = -math.inf
+        self._spacing = SPACING
 
     def wake(self) -> None:
         """What is known may be wrong: read it soon."""
-        self._wake.set()
+        self._rung.set()
+
+    def wrote(self) -> None:
+        """We wrote to the agent; the catalog will tell of it."""
+        self._wrote_at = time.monotonic()
 
     async def run(self) -> None:
         """Read whenever there is news, until something fails. Raises the tree of `errors.py`."""
+        self.wake()
         try:
             async with asyncio.TaskGroup() as group:
-                group.create_task(self._follow(self._services_path(), self._take_services))
-                group.create_task(self._follow(self._checks_path(), self._take_checks))
+                for which in range(len(self._paths)):
+                    group.create_task(self._bell(which))
                 group.create_task(self._refresh())
         except ExceptionGroup as group_error:
             known, unknown = group_error.split(ConsulError)
             raise (unknown or known or group_error).exceptions[0] from group_error
 
-    async def read(self) -> AbstractSet[Key]:
-        """Read the agent's lists completely, and the catalog afresh where that is due; returns what changed."""
-        book = self._book
+    # --- what ---
+
+    async def begin(self) -> AbstractSet[Key]:
+        """Read the agent's own lists, enough to begin with; returns what changed."""
+        return await self._read(with_catalog=False)
+
+    async def _read(self, *, with_catalog: bool = True) -> AbstractSet[Key]:
+        book, at = self._book, time.monotonic()
         began = self._actual.begin()
         services = await self._get("/v1/agent/services", wire.decode_services)
         checks = await self._get("/v1/agent/checks", wire.decode_checks)
         stranger = next((row.Node for row in checks.values() if row.Node != book.node), None)
         if stranger is not None:
             raise Misdirected(replaced(self._transport.endpoint, book.node, stranger))
-        if book.misses(services.keys()):  # an agent that lost its data: what it lacks was not removed by anybody
+        if book.misses(services.keys(), began):  # an agent that lost its data: what it lacks was removed by nobody
             await still_the_same(self._transport, self._identity)
-        fresh = book.look_again_at() <= time.monotonic() and await self._look_afresh()
-        return book.take(book.reader.ours(services, checks), self._catalog(), began, time.monotonic(), fresh=fresh)
+        catalog = await self._catalog() if with_catalog else None
+        self._read_at = time.monotonic()
+        self._spacing = min(max(SPACING, 5 * (self._read_at - at)), SLOWEST)
+        return book.take(book.reader.ours(services, checks), catalog, began, self._read_at)
 
     async def _get(self, path: str, decode: Callable[[Answer], T]) -> T:
         return decode(whole(path, await self._transport.get(_as_is, path)))
 
-    def _catalog(self) -> Catalog | None:
-        if self._services is None or self._checks is None:
-            return None
-        return Catalog(self._services, self._checks)
-
-    async def _look_afresh(self) -> bool:
-        """Read the catalog without waiting; False where it has no leader to answer."""
+    async def _catalog(self) -> Catalog | None:
+        """What the catalog holds, None where it has no leader to answer; the queries wait on from there."""
         try:
-            self._services = await self._get(self._services_path(), wire.decode_node_services)
-            self._checks = await self._get(self._checks_path(), wire.decode_node_checks)
+            services, checks = [whole(path, await self._transport.get(_as_is, path)) for path in self._paths]
         except NotSent as error:
-            if error.reason.code == UNREACHABLE:
-                raise
-            return False
-        return True
+            self._without_servers(error)
+            self._indexes = [0, 0]
+            return None
+        else:
+            self._indexes = [max(services.index, 1), max(checks.index, 1)]
+            return Catalog(wire.decode_node_services(services), wire.decode_node_checks(checks))
+        finally:
+            for armed in self._armed:
+                armed.set()
 
-    def _services_path(self) -> str:
-        return f"/v1/catalog/node-services/{quote(self._book.node, safe='')}"
+    def _without_servers(self, error: NotSent) -> None:
+        """Servers without a leader are waited for; an agent that is gone is not."""
+        if error.reason.code == UNREACHABLE:
+            raise error
+        self._on_servers(error.reason)
 
-    def _checks_path(self) -> str:
-        return f"/v1/health/node/{quote(self._book.node, safe='')}"
+    # --- when ---
 
-    # --- when it is read again ---
-
-    def _take_services(self, answer: Answer) -> None:
-        self._services = wire.decode_node_services(answer)
-
-    def _take_checks(self, answer: Answer) -> None:
-        self._checks = wire.decode_node_checks(answer)
-
-    async def _follow(self, path: str, take: Callable[[Answer], None]) -> None:
-        """One blocking query after the other. Servers without a leader are waited for; an agent that is gone is not."""
-        index, backoff = 0, Backoff(*RETRY, random.random)
+    async def _bell(self, which: int) -> None:
+        """One blocking query after the other. After a change it waits for the read that takes the change in."""
+        backoff = Backoff(*RETRY, random.random)
         while True:
+            await self._armed[which].wait()
+            index = self._indexes[which]
+            params = [("index", index), ("wait", WAIT), _NOTHING[which]]
             try:
-                params = [("index", index), ("wait", WAIT)] if index else []
-                answer = await self._transport.get(_as_is, path, params)
+                answer = await self._transport.get(_as_is, self._paths[which], params)
             except NotSent as error:
-                if error.reason.code == UNREACHABLE:
-                    raise
-                self._on_servers(error.reason)
-                index = 0
+                self._without_servers(error)
+                self._indexes[which] = 0
                 await asyncio.sleep(backoff())
                 continue
             self._on_servers(None)
             backoff.reset()
-            if answer.index != index or not index:
-                take(whole(path, answer))
-                self._wake.set()
-            index = next_index(index, answer.index)
-            await asyncio.sleep(SPACING)
+            if answer.index != index:
+                self._armed[which].clear()
+                self._rung.set()
 
     async def _refresh(self) -> None:
         while True:
-            await self._woken()
-            began = time.monotonic()
-            changed = await self.read()
+            await self._due()
+            changed = await self._read()
             if changed:
                 self._on_change(changed)
-            took = time.monotonic() - began
-            await asyncio.sleep(min(max(SPACING, 5 * took), 2.0))
 
-    async def _woken(self) -> None:
-        """Until there is news, or until what looks wrong is due for a fresh look. News during a read are not lost."""
+    async def _due(self) -> None:
+        """Until there is news, or until what looks wrong is due for another look. News during a read are not lost."""
         due = self._book.look_again_at()
         wait = None if due == math.inf else max(0.0, due - time.monotonic())
         with suppress(TimeoutError):
             async with asyncio.timeout(wait):
-                await self._wake.wait()
-        self._wake.clear()
+                await self._rung.wait()
+        writing = time.monotonic() < self._wrote_at + OWN
+        await asyncio.sleep(self._read_at + max(self._spacing, OWN if writing else 0.0) - time.monotonic())
+        self._rung.clear()
+
+
+def _paths_of(node: str) -> tuple[str, str]:
+    name = quote(node, safe="")
+    return f"/v1/catalog/node-services/{name}", f"/v1/health/node/{name}"
 
 
 def _as_is(answer: Answer) -> Answer:

@@ -53,12 +53,13 @@ class Book:
         """What of it is wrong in the catalog for good."""
         return self._ledger.wrong(instance_id)
 
-    def misses(self, listed: AbstractSet[str]) -> bool:
-        """Whether something that the agent held is not in a list of it, without our doing."""
-        return not self._held.keys() <= listed
+    def misses(self, listed: AbstractSet[str], began: int) -> bool:
+        """Whether something that the agent held is not in a list of it that began at `began`, without our doing."""
+        gone = self._held.keys() - listed
+        return any(not self._actual.written_since(self.node, instance_id, began) for instance_id in gone)
 
     def look_again_at(self) -> float:
-        """When both sides must be read afresh, to confirm what looks wrong; infinity for never."""
+        """When both sides must be read again, to confirm what looks wrong; infinity for never."""
         return self._ledger.ripe_at()
 
     def not_pushed(self) -> int:
@@ -98,10 +99,10 @@ class Book:
         owned = [(i.owner.key, i.subject) for i in self._actual.on_node(self.node) if i.owner is not None]
         return frozenset(Key(*each) for each in owned) | {Key(registration) for registration, _ in owned}
 
-    def take(
-        self, listed: Iterable[Held], catalog: Catalog | None, began: int, now: float, *, fresh: bool = False
-    ) -> frozenset[Key]:
-        """Take in a complete read of the agent's list; returns the keys whose state changed."""
+    def take(self, listed: Iterable[Held], catalog: Catalog | None, began: int, now: float) -> frozenset[Key]:
+        """Take in a complete read of the agent's list, and of the catalog where it was read; returns the keys whose
+        state changed.
+        """
         read = {held.instance.id: held for held in listed}
         for instance_id in read.keys() | self._held.keys():
             if self._actual.written_since(self.node, instance_id, began):
@@ -114,7 +115,7 @@ class Book:
             self._stands(held.instance)
         self._notice_critical(now)
         self._watched = True
-        seen = [self._seen(held.instance, self._judge(held, catalog, now, fresh=fresh)) for held in read.values()]
+        seen = [self._seen(held.instance, self._judge(held, catalog, now)) for held in read.values()]
         return self._actual.replace(self.node, seen, began)
 
     def registered(self, held: Held, now: float) -> None:
@@ -158,10 +159,10 @@ class Book:
         if self._reaped and instance.owner is not None:
             self._reaped.pop((instance.owner.key, instance.subject), None)
 
-    def _judge(self, held: Held, catalog: Catalog | None, now: float, *, fresh: bool) -> Things:
+    def _judge(self, held: Held, catalog: Catalog | None, now: float) -> Things:
         if catalog is None:
             return self._ledger.wrong(held.instance.id)
-        return self._ledger.see(held.instance.id, differences(held, catalog), now, fresh=fresh)
+        return self._ledger.see(held.instance.id, differences(held, catalog), now)
 
     def _notice_critical(self, now: float) -> None:
         """Since when each instance has been critical; one that was so when first seen may have been for ever."""

@@ -2,7 +2,7 @@
 
 An agent pushes to the catalog what changes at the agent, and looks at the rest every minute or two. What was removed
 or edited in the catalog under its node is therefore wrong for long, unless it is written anew. A difference counts
-when it has stood unchanged for `SETTLE` seconds, nothing of ours was acknowledged meanwhile, and a fresh look at both
+when it has stood unchanged for `SETTLE` seconds, nothing of ours was acknowledged meanwhile, and another look at both
 sides confirms it: before, the push may be on its way. When a repair doesn't help (a token that may write at the agent
 but not in the catalog), the next one waits longer.
 """
@@ -92,15 +92,15 @@ class Ledger:
     def __init__(self) -> None:
         self._suspects: dict[str, _Suspect] = {}
 
-    def see(self, instance_id: str, wrong: Things, now: float, *, fresh: bool) -> Things:
-        """Note how an instance looks; returns what is wrong with it for good. `fresh`: both sides were just read."""
+    def see(self, instance_id: str, wrong: Things, now: float) -> Things:
+        """Note how an instance looks by a read of both sides; returns what is wrong with it for good."""
         if not wrong:
             self._suspects.pop(instance_id, None)
             return {}
         suspect = self._suspects.setdefault(instance_id, _Suspect())
         suspect.since = {thing: _first(suspect.since.get(thing), look, now) for thing, look in wrong.items()}
         suspect.confirmed = {t: look for t, look in suspect.confirmed.items() if t in wrong and wrong[t] == look}
-        if fresh and now >= suspect.not_before:
+        if now >= suspect.not_before:
             ripe = {t: look for t, (since, look) in suspect.since.items() if now >= since + SETTLE}
             suspect.confirmed |= ripe
         return suspect.confirmed
@@ -126,7 +126,7 @@ class Ledger:
         return sum(suspect.repairs >= 2 for suspect in self._suspects.values())
 
     def ripe_at(self) -> float:
-        """When a fresh look is due; infinity for never."""
+        """When another look is due; infinity for never."""
         return min((suspect.ripe_at() for suspect in self._suspects.values()), default=math.inf)
 
 

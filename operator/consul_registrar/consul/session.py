@@ -149,16 +149,14 @@ class AgentSession:
             return NotSent(Reason("NotLeading", "this process doesn't lead, so it writes nothing"))
         try:
             await Sender(self._client, self._book).send(change)
-        except (OutcomeUnknown, NotSent, Stale) as error:
-            self._look_again()
-            return error
         except ConsulError as error:
+            if self._watch is not None and isinstance(error, OutcomeUnknown | NotSent | Stale):
+                self._watch.wake()
             return error
+        finally:
+            if self._watch is not None:
+                self._watch.wrote()
         return None
-
-    def _look_again(self) -> None:
-        if self._watch is not None:
-            self._watch.wake()
 
     async def _until_lost(self) -> Reason:
         """One round of the states above; returns why it ended."""
@@ -168,7 +166,7 @@ class AgentSession:
             book = await self._pin(identity)
             watch = AgentWatch(identity, book, self._transport, scope.actual, scope.on_change, self._note)
             self._watch = watch
-            self._welcome(book, await watch.read())
+            self._welcome(book, await watch.begin())
             await watch.run()
         except ConsulError as error:
             return error.reason

@@ -347,15 +347,42 @@ async def test_an_index_that_goes_backwards_starts_the_query_over():
             await asyncio.sleep(60)
         return aioweb.json_response({"Services": []}, headers={"X-Consul-Index": str(index)})
 
-    async def checks(_request):
-        await asyncio.sleep(60)
-        return aioweb.json_response([])
+    async def checks(request):
+        if "index" in request.query:
+            await asyncio.sleep(60)
+        return aioweb.json_response([], headers={"X-Consul-Index": "7"})
 
     agent = Agent(faults={"/v1/catalog/node-services": services, "/v1/health/node": checks})
     async with serving(agent) as server, running(AgentSettings(host="127.0.0.1", port=server.port)) as one:
         await one.is_ready()
         await eventually(lambda: len(asked) == 4)
         assert asked == [None, "50", None, "8"]
+
+
+async def test_what_changes_on_other_nodes_lets_nobody_read_this_one(truth):
+    """Although the index of a node's checks is that of all checks."""
+
+    async def forward(request):
+        return await passed_on(request, truth.agent.http_addr)
+
+    def reads() -> int:
+        return sum("index" not in what for what, _, _ in server.requests if what.startswith("GET /v1/health/node"))
+
+    def elsewhere(number: int) -> None:
+        check = {"Node": "elsewhere", "CheckID": "c", "Name": "c", "Status": ("passing", "critical")[number % 2]}
+        body = {"Node": "elsewhere", "Address": "192.0.2.1", "Check": check}
+        truth.consul.server.request("PUT", "/v1/catalog/register", body)
+
+    async with serving(forward) as server, running(AgentSettings(host="127.0.0.1", port=server.port)) as one:
+        await one.is_ready()
+        await eventually(lambda: sum("index" in what for what, _, _ in server.requests) == 2)
+        await asyncio.sleep(0.3)  # they wait at the servers by then
+        before = reads()
+        for number in range(10):
+            await asyncio.to_thread(elsewhere, number)
+            await asyncio.sleep(0.05)
+        truth.consul.server.request("PUT", "/v1/catalog/deregister", {"Node": "elsewhere"})
+        assert reads() == before
 
 
 async def test_servers_without_a_leader_are_waited_for():

@@ -99,8 +99,8 @@ def test_a_difference_counts_when_it_has_stood_for_a_while_and_was_confirmed(boo
     held = Held(instance())
     assert book.take([held], catalog(None), 0, 100.0) == {Key(WEB), Key(WEB, "uid")}
     assert book.look_again_at() == 100.0 + SETTLE
-    assert book.take([held], catalog(None), 0, 101.1) == frozenset()
-    assert book.take([held], catalog(None), 0, 101.1, fresh=True) == {Key(WEB, "uid")}
+    assert book.take([held], catalog(None), 0, 100.9) == frozenset()
+    assert book.take([held], catalog(None), 0, 101.1) == {Key(WEB, "uid")}
     assert book.wrong("i").keys() == {"i", "i:a", "i:b"}
     assert book.look_again_at() == float("inf")
     assert book.take([held], catalog(instance()), 0, 102.0) == {Key(WEB, "uid")}
@@ -110,7 +110,7 @@ def test_a_difference_counts_when_it_has_stood_for_a_while_and_was_confirmed(boo
 def test_a_push_on_its_way_is_no_difference(book):
     book.take([], catalog(None), 0, 100.0)
     book.registered(Held(instance()), 100.5)
-    assert book.take([Held(instance())], catalog(None), 1, 100.6, fresh=True) == frozenset()
+    assert book.take([Held(instance())], catalog(None), 1, 100.6) == frozenset()
     assert book.look_again_at() == 100.6 + SETTLE
     assert book.take([Held(instance())], catalog(instance()), 1, 100.7) == frozenset()
 
@@ -122,7 +122,7 @@ def test_a_repair_that_does_not_help_is_repeated_ever_later(book):
         first = now
         while not book.wrong("i"):
             now = max(now + 0.1, min(book.look_again_at(), now + PATIENCE))
-            book.take([Held(instance())], catalog(None), 10**6, now, fresh=True)
+            book.take([Held(instance())], catalog(None), 10**6, now)
         waits.append(now - first)
         book.registered(Held(instance()), now)
     assert waits == sorted(waits)
@@ -132,7 +132,7 @@ def test_a_repair_that_does_not_help_is_repeated_ever_later(book):
 
 def test_feeding_a_check_leaves_what_else_is_wrong_as_it_is(book, actual):
     book.take([Held(instance())], catalog(None), 0, 100.0)
-    book.take([Held(instance())], catalog(None), 0, 102.0, fresh=True)
+    book.take([Held(instance())], catalog(None), 0, 102.0)
     book.fed("i", "i:b", Health.WARNING, 102.0)
     assert book.wrong("i").keys() == {"i", "i:a"}
     assert [c.id for c in actual.get("n", "i").checks] == ["i:b"]
