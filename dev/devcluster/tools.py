@@ -106,7 +106,17 @@ CONSUL = Tool("consul", module="github.com/hashicorp/consul", package="github.co
 
 KWOK = Tool("kwok", module="sigs.k8s.io/kwok", package="sigs.k8s.io/kwok/cmd/kwok", build_seconds=40)
 
-TOOLS = (ETCD, HYPERKUBE, CONSUL, KWOK)
+HELM = Tool(
+    "helm",
+    module="helm.sh/helm/v3",
+    package="helm.sh/helm/v3/cmd/helm",
+    build_seconds=75,
+    # Without the last two it renders for Kubernetes 1.20 unless told otherwise, and judges a chart's APIs by that.
+    linker_flags="-s -w -X helm.sh/helm/v3/internal/version.version={version} "
+    "-X helm.sh/helm/v3/pkg/chartutil.k8sVersionMajor=1 -X helm.sh/helm/v3/pkg/chartutil.k8sVersionMinor=36",
+)
+
+TOOLS = (ETCD, HYPERKUBE, CONSUL, KWOK, HELM)
 
 COREDNS = Tool("coredns", module="github.com/coredns/coredns", package=".", build_seconds=60)
 """Only the node with real Pods needs it (`dev/realnode`)."""
