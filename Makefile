@@ -31,9 +31,14 @@ $(VENV)/.made: requirements/dev.lock pyproject.toml
 	@touch $@
 
 .PHONY: generate
-generate: venv ## Everything that is made from the code: crds/, docs/reference/
+generate: venv ## Everything that is made from the code: crds/, docs/reference/, parts of the chart
 	@$(PY) -m consul_registrar.api.crd crds
 	@$(PY) -m consul_registrar.cli.reference docs/reference
+	@$(PY) -m chartgen generate
+
+.PHONY: kustomize
+kustomize: venv tools ## The kustomize base, rendered from the chart
+	@$(PY) -m chartgen kustomize
 
 .PHONY: check
 check: venv ## Formatting, lint, types, layers, generated files
@@ -42,7 +47,7 @@ check: venv ## Formatting, lint, types, layers, generated files
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
 	@$(MAKE) --no-print-directory generate
-	@git diff --exit-code --stat -- crds docs/reference || { echo "generated files differ: run 'make generate' and commit"; exit 1; }
+	@git diff --exit-code --stat -- crds docs/reference manifests || { echo "generated files differ: run 'make generate' and commit"; exit 1; }
 
 .PHONY: unit
 unit: venv ## Tests without a cluster
@@ -52,12 +57,16 @@ unit: venv ## Tests without a cluster
 integration: venv tools ## Tests against a real API server and a real Consul
 	$(PY) -m pytest tests/integration tests/dev -q
 
+.PHONY: chart
+chart: venv tools ## The Helm chart: what it renders, and installed in a real API server under its own roles
+	$(PY) -m pytest tests/chart -q
+
 .PHONY: test-slow
 test-slow: venv tools ## What takes minutes since Consul's own times can't be shortened: reaping by the agent
 	$(PY) -m pytest tests/integration -q -m slow
 
 .PHONY: test
-test: check unit integration faults ## All of it
+test: check unit integration chart faults ## All of it
 
 # PODS=1000 for a short run, ONLY=catalog-cold,agent for a part, STRICT=1 to fail where a budget is over.
 BENCH := $(if $(PODS),--pods=$(PODS)) $(if $(ONLY),--only=$(ONLY)) $(if $(BEFORE),--before=$(BEFORE)) \

@@ -1,0 +1,30 @@
+"""Fixtures for the chart's tests: what it renders, and one cluster that refuses what isn't `restricted`."""
+
+from collections.abc import Iterator
+
+import pytest
+from chart_world import NAMESPACE, Installation
+from operator_world import without_consul_variables
+
+from devcluster import Cluster, Options, running
+
+
+@pytest.fixture(scope="session")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    """Two nodes with agents; every request to the API server is noted; the namespace enforces `restricted`."""
+    without_consul_variables()
+    with running(Options(nodes=2, audited=True), tmp_path_factory.mktemp("cluster") / "state") as one:
+        one.kubectl("create", "namespace", NAMESPACE)
+        one.kubectl("label", "namespace", NAMESPACE, "pod-security.kubernetes.io/enforce=restricted")
+        yield one
+
+
+@pytest.fixture(scope="session")
+def installed(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installation]:
+    """The chart, installed by Helm under its defaults, and the operator running as its Pod would."""
+    one = Installation(cluster, tmp_path_factory.mktemp("operator"))
+    one.install()
+    one.operator.start()
+    yield one
+    one.operator.kill()
+    assert "Traceback" not in one.operator.log

@@ -1,0 +1,294 @@
+"""The chart in a real API server with RBAC and Pod Security `restricted`: installed, tested, upgraded, uninstalled."""
+
+import json
+import secrets
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from chart_world import (
+    NAMESPACE,
+    RELEASE,
+    Installation,
+    as_deployed,
+    consul_of,
+    gone,
+    helm,
+    running_scripts,
+    secret,
+)
+from operator_world import MERGE, RESOURCES, World, deployment, eventually, registration
+
+from chartgen.render import CHART, documents, template
+from devcluster import Cluster
+from devcluster.kube import ApiError
+
+DEFINITION = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions/serviceregistrations.consul-registrar.dev"
+
+EVERYTHING: dict[str, Any] = {
+    "clusterName": "all",
+    "connection": {
+        "name": "all",
+        "spec": {
+            "addresses": ["https://consul.example:8501"],
+            "tls": {"ca": {"secretKeyRef": {"namespace": NAMESPACE, "name": "ca", "key": "ca"}}},
+            "auth": {"token": {"secretKeyRef": {"namespace": NAMESPACE, "name": "token", "key": "token"}}},
+        },
+    },
+    "watch": {"namespaces": ["default", NAMESPACE], "podSelector": "team=x"},
+    "readinessGate": {"enabled": True},
+    "networkPolicy": {"enabled": True},
+    "extraEnv": [{"name": "A", "value": "b"}],
+    "commonLabels": {"team": "x"},
+    "topologySpreadConstraints": [
+        {"maxSkew": 1, "topologyKey": "kubernetes.io/hostname", "whenUnsatisfiable": "DoNotSchedule"}
+    ],
+}
+"""Values under which all is rendered that the API server knows."""
+
+
+def pod_of(manifest: dict[str, Any]) -> dict[str, Any] | None:
+    """The Pod that a manifest is or makes: Pod Security refuses Pods, and of their makers it only warns."""
+    if manifest["kind"] == "Pod":
+        return manifest
+    template = manifest.get("spec", {}).get("template")
+    if template is None:
+        return None
+    meta = {"namespace": manifest["metadata"]["namespace"], "name": f"{manifest['kind'].lower()}-pod"}
+    return {"apiVersion": "v1", "kind": "Pod", "metadata": template["metadata"] | meta, "spec": template["spec"]}
+
+
+def conditions(found: dict[str, Any]) -> dict[str, str]:
+    return {one["type"]: one["status"] for one in found.get("status", {}).get("conditions", ())}
+
+
+def ready(cluster: Cluster, connection: str) -> None:
+    eventually(
+        lambda: conditions(cluster.api.request("GET", f"{RESOURCES}/consulconnections/{connection}"))["Ready"] == "True"
+    )
+
+
+@pytest.fixture
+def world(installed: Installation) -> Iterator[World]:
+    """A namespace for one test."""
+    made = World(installed.cluster, f"test-{secrets.token_hex(3)}")
+    installed.cluster.kubectl("create", "namespace", made.namespace)
+    yield made
+    made.cluster.api.request("DELETE", made.registrations)
+    eventually(lambda: not made.cluster.api.request("GET", made.registrations)["items"])
+    made.cluster.api.request("DELETE", f"/api/v1/namespaces/{made.namespace}")
+
+
+def test_the_chart_passes_lint(cluster: Cluster) -> None:
+    said = helm(cluster, "lint", str(CHART), "--strict", values=EVERYTHING)
+    assert "0 chart(s) failed" in said
+
+
+def test_the_api_server_takes_all_that_is_rendered(installed: Installation) -> None:
+    cluster = installed.cluster
+    objects = documents(template(EVERYTHING, f"--namespace={NAMESPACE}", release="all"))
+    pods = [found for found in map(pod_of, objects) if found]
+    assert len(pods) == 3
+    rendered = yaml.safe_dump_all([*objects, *pods])
+    said = cluster.kubectl("apply", "--server-side", "--dry-run=server", "-f", "-", stdin=rendered)
+    assert len(said.splitlines()) == len(objects) + len(pods)
+
+
+def test_pod_security_would_refuse_a_pod_with_less(installed: Installation) -> None:
+    """So that the test above can fail."""
+    values = EVERYTHING | {"securityContext": {"allowPrivilegeEscalation": True}}
+    manifest = next(one for one in documents(template(values, f"--namespace={NAMESPACE}")) if one["kind"] == "Pod")
+    with pytest.raises(ApiError, match="violates PodSecurity"):
+        installed.cluster.api.request("POST", f"/api/v1/namespaces/{NAMESPACE}/pods?dryRun=All", manifest)
+
+
+def test_both_replicas_are_admitted(installed: Installation) -> None:
+    installed.cluster.kubectl("-n", NAMESPACE, "rollout", "status", f"deployment/{RELEASE}", "--timeout=60s")
+
+
+def test_under_the_charts_roles_nothing_is_refused_and_no_right_is_left_over(
+    installed: Installation, world: World
+) -> None:
+    ready(installed.cluster, "default")
+    world.apply(deployment("web", 3), registration("web"))
+    world.passing("web", 3)
+    name, *_ = world.pods("web")
+    world.kubectl("label", "pod", name, "app=other", "--overwrite")  # absent: confirmed by fresh reads
+    eventually(lambda: name not in world.health("web"))
+    world.passing("web", 3)
+    world.apply(registration("bad", service={"port": "nosuch"}, pods={"selector": {"matchLabels": {"app": "web"}}}))
+    world.says("bad", "PortNotFound")
+    eventually(lambda: "PortNotFound" in events(world))
+    world.kubectl("delete", "sreg", "web", "--timeout=60s")
+    eventually(lambda: not world.health("web"))
+    lease = installed.cluster.api.request(
+        "GET", f"/apis/coordination.k8s.io/v1/namespaces/{NAMESPACE}/leases/{RELEASE}"
+    )
+    assert lease["spec"]["holderIdentity"]
+    refused = [one for one in installed.requests() if one["responseStatus"]["code"] == 403]
+    assert not refused
+    assert "403" not in installed.operator.log
+    assert granted(installed.cluster) - used(installed) <= NOT_USED_HERE
+    assert used(installed) <= granted(installed.cluster)
+
+
+NOT_USED_HERE = {
+    (group, resource, verb)
+    for group, resource in (("", "services"), ("discovery.k8s.io", "endpointslices"))
+    for verb in ("list", "watch")
+}
+"""What registrations of Kubernetes Services need."""
+
+
+def events(world: World) -> set[str]:
+    """The reasons of the Events in a namespace."""
+    found = world.cluster.api.request("GET", f"/apis/events.k8s.io/v1/namespaces/{world.namespace}/events")
+    return {one["reason"] for one in found["items"]}
+
+
+def granted(cluster: Cluster) -> set[tuple[str, str, str]]:
+    """API group, resource and verb of what the chart's roles allow the operator."""
+    roles = [
+        cluster.api.request("GET", f"/apis/rbac.authorization.k8s.io/v1/clusterroles/{RELEASE}"),
+        cluster.api.request("GET", f"/apis/rbac.authorization.k8s.io/v1/namespaces/{NAMESPACE}/roles/{RELEASE}-lease"),
+    ]
+    return {
+        (group, resource, verb)
+        for role in roles
+        for rule in role["rules"]
+        for group in rule["apiGroups"]
+        for resource in rule["resources"]
+        for verb in rule["verbs"]
+    }
+
+
+def used(installed: Installation) -> set[tuple[str, str, str]]:
+    """The same of what the operator has asked for."""
+    found = set()
+    for one in installed.requests():
+        what = one.get("objectRef")
+        if what and "resource" in what:
+            resource = "/".join(filter(None, (what["resource"], what.get("subresource"))))
+            found.add((what.get("apiGroup", ""), resource, one["verb"]))
+    return found
+
+
+def test_helm_test_registers_a_pod_and_finds_it_in_consul(installed: Installation, tmp_path: Path) -> None:
+    ready(installed.cluster, "default")
+    with running_scripts(installed.cluster, NAMESPACE, "test", tmp_path) as said:
+        helm(installed.cluster, "test", RELEASE, f"--namespace={NAMESPACE}", "--timeout=120s")
+    assert "".join(said).splitlines() == [
+        "Succeeded: ok: the registration is Ready and has this Pod",
+        "ok: this Pod is in Consul",
+        "ok: this Pod is gone from Consul",
+    ]
+
+
+def test_helm_test_fails_where_nobody_registers(installed: Installation, tmp_path: Path) -> None:
+    cluster = installed.cluster
+    values = installed.values | {"test": {"timeout": 2}, "fullnameOverride": "failing"}
+    hooks = template(values, f"--namespace={NAMESPACE}", "--show-only=templates/tests/find-in-consul.yaml")
+    installed.operator.process.pause()
+    try:
+        with running_scripts(cluster, NAMESPACE, "test", tmp_path) as said:
+            cluster.kubectl("apply", "-f", "-", stdin=hooks)
+            eventually(lambda: said)
+    finally:
+        installed.operator.process.resume()
+    cluster.kubectl("delete", "-f", "-", stdin=hooks)
+    assert said[0].startswith("Failed: not so: the registration is Ready and has this Pod; seen last: {}")
+
+
+def test_an_upgrade_brings_the_definitions_up_to_date_and_twice_changes_nothing(
+    installed: Installation, tmp_path: Path
+) -> None:
+    cluster = installed.cluster
+    cluster.api.request("PATCH", DEFINITION, {"spec": {"names": {"shortNames": ["older"]}}}, MERGE)
+    arguments = ("upgrade", RELEASE, str(CHART), f"--namespace={NAMESPACE}")
+    with running_scripts(cluster, NAMESPACE, "crds", tmp_path) as said:
+        helm(cluster, *arguments, values=installed.values)
+        once = _versions(cluster)
+        helm(cluster, *arguments, values=installed.values)
+    assert [one.split(":")[0] for one in said] == ["Succeeded", "Succeeded"]
+    assert cluster.api.request("GET", DEFINITION)["spec"]["names"]["shortNames"] == ["sreg"]
+    assert _versions(cluster) == once
+    jobs = cluster.api.request("GET", f"/apis/batch/v1/namespaces/{NAMESPACE}/jobs")
+    assert not jobs["items"]
+
+
+def _versions(cluster: Cluster) -> dict[str, int]:
+    """How often the spec of each object of the release has changed."""
+    manifest = helm(cluster, "get", "manifest", RELEASE, f"--namespace={NAMESPACE}")
+    found = cluster.kubectl("get", "-f", "-", "-n", NAMESPACE, "-o", "json", stdin=manifest)
+    return {
+        f"{one['kind']}/{one['metadata']['name']}": one["metadata"].get("generation", 0)
+        for one in json.loads(found)["items"]
+    }
+
+
+def test_with_a_list_of_namespaces_the_operator_works_there_and_may_see_no_other(
+    installed: Installation, world: World, tmp_path: Path
+) -> None:
+    cluster = installed.cluster
+    for namespace in ("narrow", "pki"):
+        cluster.kubectl("create", "namespace", namespace)
+    secret(cluster, "pki", "ca", pem="no authority is needed for http")
+    ca = {"secretKeyRef": {"namespace": "pki", "name": "ca", "key": "pem"}}
+    spec = {**consul_of(cluster), "tls": {"ca": ca}}
+    values = {
+        "clusterName": "narrow",
+        "fullnameOverride": "narrow",
+        "connection": {"name": "narrow", "spec": spec},
+        "watch": {"namespaces": [world.namespace]},
+    }
+    helm(cluster, "install", "narrow", str(CHART), "--namespace=narrow", values=values)
+    operator = as_deployed(cluster, tmp_path, "narrow", "narrow")
+    operator.start()
+    ready(cluster, "narrow")
+    world.apply(deployment("db", 1), registration("db", consulRefs=[{"name": "narrow"}]))
+    world.passing("db", 1)
+    world.kubectl("delete", "sreg", "db", "--timeout=60s")
+    cluster.kubectl("delete", "cconn", "narrow", "--timeout=60s")
+    operator.stop()
+    assert "403" not in operator.log
+    assert may_list_pods(cluster, "narrow", world.namespace)
+    assert not may_list_pods(cluster, "narrow", "default")
+    helm(cluster, "uninstall", "narrow", "--namespace=narrow")
+
+
+def may_list_pods(cluster: Cluster, account: str, namespace: str) -> bool:
+    """Whether the API server would let a ServiceAccount, named as its namespace, list the Pods of another one."""
+    asked = {
+        "user": f"system:serviceaccount:{account}:{account}",
+        "resourceAttributes": {"namespace": namespace, "verb": "list", "resource": "pods"},
+    }
+    path = "/apis/authorization.k8s.io/v1/subjectaccessreviews"
+    return bool(cluster.api.request("POST", path, {"spec": asked})["status"]["allowed"])
+
+
+def test_uninstalling_leaves_the_connection_and_all_that_stands_in_consul(
+    installed: Installation, world: World, tmp_path: Path
+) -> None:
+    cluster = installed.cluster
+    cluster.kubectl("create", "namespace", "other")
+    connection = {"name": "other", "spec": consul_of(cluster)}
+    values = {"clusterName": "other", "fullnameOverride": "other", "connection": connection}
+    helm(cluster, "install", "other", str(CHART), "--namespace=other", values=values)
+    operator = as_deployed(cluster, tmp_path, "other", "other")
+    operator.start()
+    world.apply(deployment("kept", 2), registration("kept", consulRefs=[{"name": "other"}]))
+    world.passing("kept", 2)
+    operator.stop()
+    helm(cluster, "uninstall", "other", "--namespace=other")
+    assert len(world.health("kept", passing=True)) == 2
+    assert cluster.api.request("GET", f"{RESOURCES}/consulconnections/other")
+    gone(cluster, "/apis/apps/v1/namespaces/other/deployments/other")
+    assert cluster.api.request("GET", DEFINITION)
+    helm(cluster, "install", "other", str(CHART), "--namespace=other", values=values)
+    operator = as_deployed(cluster, tmp_path, "other", "other")
+    operator.start()
+    world.kubectl("delete", "sreg", "kept", "--timeout=60s")
+    cluster.kubectl("delete", "cconn", "other", "--timeout=60s")
+    operator.stop()
