@@ -27,6 +27,7 @@ from consul_registrar.connection_status import ConnectionStatus
 from consul_registrar.consul import ConsulError, Recorded
 from consul_registrar.consuls import Consuls
 from consul_registrar.credentials import ConsulConnections
+from consul_registrar.gates import Gates
 from consul_registrar.gather import Gatherer
 from consul_registrar.lifecycle import Lifecycle
 from consul_registrar.model import Key, Namespace, Pod, Reason
@@ -106,6 +107,9 @@ class Operator:
             self._cache, self._consuls, self._quarantine, self._queue, self._cluster, _now
         )
         gatherer = Gatherer(self._settings.cluster, self._cache, self._acceptance, self._cluster)
+        self._gates = Gates(
+            self._cache, self._consuls, gatherer, self._reports, self._cluster, enabled=settings.readiness_gate
+        )
         self._reconciler = self._decide(gatherer)
         self._lifecycle = Lifecycle(
             self._cache,
@@ -158,7 +162,7 @@ class Operator:
         )
 
     def _watch_pods(self, client: kube.KubeClient) -> list[kube.Reflector[Pod]]:
-        store = Pods(self._cache, self._queue)
+        store = Pods(self._cache, self._queue, self._gates.look)
         paths = [f"/api/v1/namespaces/{name}/pods" for name in self._settings.namespaces] or ["/api/v1/pods"]
         selector, resync = self._settings.pod_selector, self._settings.resync
         return [kube.Reflector(client, path, kube.PODS, store, selector=selector, resync=resync) for path in paths]
@@ -275,6 +279,7 @@ class Operator:
         async with asyncio.TaskGroup() as group:
             group.create_task(self._queue.run(self._work, _CONCURRENCY))
             group.create_task(self._reports.run())
+            group.create_task(self._gates.run())
             group.create_task(self._connection_status.run())
 
     async def _caches_filled(self) -> None:
@@ -297,6 +302,7 @@ class Operator:
         else:
             with metrics.instance_reconciled():
                 await self._reconciler.reconcile(key.registration, key.subject)
+            self._gates.look(key.subject)
 
     # how it is
 

@@ -18,15 +18,18 @@ from consul_registrar.reports import Reports
 
 
 class Pods:
-    """Takes Pods from their reflector."""
+    """Takes Pods from their reflector. `look` is told of those that declare our readiness gate."""
 
-    def __init__(self, cache: Cache, queue: Queue[Key]) -> None:
+    def __init__(self, cache: Cache, queue: Queue[Key], look: Callable[[str], None] = lambda _: None) -> None:
         self._cache = cache
         self._queue = queue
+        self._look = look
 
     def put(self, obj: Pod) -> None:
         """A Pod is new, or has changed."""
         self._add(self._cache.put_pod(obj), obj.uid)
+        if obj.gate is not None:
+            self._look(obj.uid)
 
     def remove(self, uid: str) -> None:
         """A Pod was seen deleted."""

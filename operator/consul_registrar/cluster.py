@@ -4,6 +4,7 @@ Decides nothing; when to call is `gather.py`'s, `lifecycle.py`'s and `reports.py
 """
 
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from typing import Any
 
 from consul_registrar import objects
@@ -20,6 +21,7 @@ from consul_registrar.kube import (
     NotFound,
     Regarding,
     add_finalizer,
+    answer_gate,
     definition_leaves,
     fresh_object,
     fresh_pod,
@@ -27,10 +29,11 @@ from consul_registrar.kube import (
     patch_status,
     post_event,
     read_secret,
+    regarding,
     remove_finalizer,
     take_annotation,
 )
-from consul_registrar.model import Pod, Reason, RegistrationKey
+from consul_registrar.model import Gate, Pod, Reason, RegistrationKey
 from consul_registrar.objects import FINALIZER, Connection, Registration
 
 
@@ -82,6 +85,15 @@ class Cluster:
     async def event(self, registration: Registration, reason: Reason, *, warning: bool) -> None:
         namespace, name = registration.key
         await self._post(REGISTRATION.name, namespace, name, registration.meta, reason, warning=warning)
+
+    # gates.Answers
+
+    async def answer(self, pod: Pod, gate: Gate) -> int:
+        return await answer_gate(self._client, pod, gate, datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"))
+
+    async def event_pod(self, pod: Pod, reason: Reason) -> None:
+        about = regarding(pod)
+        await post_event(self._client, about, reason, action="AnswerGate", instance=self._instance, type="Warning")
 
     # connection_status.Publisher
 

@@ -44,6 +44,12 @@ def _reconciled(controller: str) -> Callable[[], AbstractContextManager[object]]
 
 registration_reconciled = _reconciled("registration")
 instance_reconciled = _reconciled("instance")
+gates_answered = Counter(
+    "consul_registrar_readiness_gates_answered_total",
+    "Answers to readiness gates of Pods, by outcome: True or False as written, gone, forbidden, failed.",
+    ["outcome"],
+    registry=REGISTRY,
+)
 leading = Gauge(
     "leader_election_master_status", "Whether this process leads (1) or stands by (0).", ["name"], registry=REGISTRY
 )

@@ -275,12 +275,26 @@ class ContainerPort:
     host_port: int = 0
 
 
+GATE = "consul-registrar.dev/registered"
+"""The readiness gate that a Pod may declare, and the type of the condition by which we answer it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Gate:
+    """The condition of our readiness gate: `status` is "True" or "False", "" where nobody has answered yet."""
+
+    status: str = ""
+    reason: str = ""
+    message: str = ""
+
+
 @dataclass(frozen=True, slots=True)
 class Pod:
     """A Pod, cut down to what a registration can use.
 
+    `ready`: as Kubernetes has it; of a Pod with our gate, its containers and every other gate are (design chapter 4).
     `ips` and `host_ips` hold all addresses where there are several. `deleted`: it was seen to be deleted, not only to
-    terminate.
+    terminate. `gate` is None where it doesn't declare ours.
     """
 
     uid: str
@@ -300,6 +314,7 @@ class Pod:
     ips: tuple[str, ...] = ()
     host_ips: tuple[str, ...] = ()
     deleted: bool = False
+    gate: Gate | None = None
 
     @property
     def finished(self) -> bool:

@@ -26,6 +26,7 @@ class Settings:
     mode: str = ""
     lease: str = "default/consul-registrar"
     resync: float = 600.0
+    readiness_gate: bool = True
 
     @property
     def lease_place(self) -> tuple[str, str]:

@@ -98,6 +98,14 @@ def main() -> None:
     show_envvar=True,
     help="Seconds between complete lists while all is well: an event that never arrived is made good by then.",
 )
+@click.option(
+    "--readiness-gate",
+    type=bool,
+    default=True,
+    envvar="CONSUL_REGISTRAR_READINESS_GATE",
+    show_envvar=True,
+    help="Answer the readiness gate consul-registrar.dev/registered of Pods that declare it.",
+)
 def run(
     cluster_name: str,
     namespaces: str,
@@ -108,6 +116,7 @@ def run(
     health_address: str,
     lease: str,
     resync: float,
+    readiness_gate: bool,
 ) -> None:
     """Run the operator until it is told to stop."""
     settings = Settings(
@@ -121,6 +130,7 @@ def run(
         mode=mode,
         lease=lease,
         resync=resync,
+        readiness_gate=readiness_gate,
     )
     _check_environment(settings)
     logs.set_up(settings.log_format, settings.log_level)

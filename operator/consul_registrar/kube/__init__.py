@@ -30,6 +30,7 @@ from consul_registrar.kube.reflector import Reflector
 from consul_registrar.kube.resources import CONNECTION, REGISTRATION, CustomObject, CustomResources, Kind
 from consul_registrar.kube.writes import (
     add_finalizer,
+    answer_gate,
     definition_leaves,
     fresh_object,
     fresh_pod,
@@ -67,6 +68,7 @@ __all__ = [
     "Throttled",
     "Unavailable",
     "add_finalizer",
+    "answer_gate",
     "definition_leaves",
     "fresh_object",
     "fresh_pod",

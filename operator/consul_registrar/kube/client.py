@@ -36,6 +36,7 @@ CONNECTIONS = 50
 
 MERGE_PATCH = "application/merge-patch+json"
 JSON_PATCH = "application/json-patch+json"
+STRATEGIC_PATCH = "application/strategic-merge-patch+json"
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +94,14 @@ class KubeClient:
         """Merge (RFC 7386): nulls delete, lists are replaced whole. Unconditional unless the body has a version."""
         where = f"{path}/{subresource}" if subresource else path
         return await self._read("PATCH", where, data=msgspec.json.encode(body), content=MERGE_PATCH)
+
+    async def strategic_patch(self, path: str, body: Mapping[str, object], subresource: str = "") -> bytes:
+        """Merge by the keys that Kubernetes' own kinds have for their lists: what isn't named is left alone.
+
+        A `metadata.uid` in it must be the object's; `Invalid` where another one has the name by now.
+        """
+        where = f"{path}/{subresource}" if subresource else path
+        return await self._read("PATCH", where, data=msgspec.json.encode(body), content=STRATEGIC_PATCH)
 
     async def json_patch(self, path: str, operations: Sequence[Mapping[str, object]]) -> bytes:
         """Apply operations (RFC 6902), all or none; a `test` that fails is `Invalid`."""

@@ -5,13 +5,13 @@ to Pod (namespaces, nodes, labels, ports) is kept once. What the values mean is 
 """
 
 import sys
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
 
 import msgspec
 
 from consul_registrar.kube.codec import Codec, Page, version_of
-from consul_registrar.model import ContainerPort, Namespace, Node, Pod
+from consul_registrar.model import GATE, ContainerPort, Gate, Namespace, Node, Pod
 
 #: kubectl's copy of the whole manifest: large, of no use to a field path, and it would be kept for every Pod.
 _LAST_APPLIED = "kubectl.kubernetes.io/last-applied-configuration"
@@ -45,8 +45,13 @@ class _Container(_Wire):
     restart_policy: str | None = None
 
 
+class _ReadinessGate(_Wire):
+    condition_type: str | None = None
+
+
 class _PodSpec(_Wire):
     node_name: str | None = None
+    readiness_gates: list[_ReadinessGate] | None = None
     containers: list[_Container] | None = None
     init_containers: list[_Container] | None = None
 
@@ -54,6 +59,9 @@ class _PodSpec(_Wire):
 class _Condition(_Wire):
     type: str | None = None
     status: str | None = None
+    reason: str | None = None
+    message: str | None = None
+    last_transition_time: str | None = None
 
 
 class _ContainerStatus(_Wire):
@@ -130,6 +138,8 @@ _NAMESPACES = msgspec.json.Decoder(_NamespaceList)
 
 def _pod(wire: _PodWire) -> Pod:
     meta, spec, status = wire.metadata or _Meta(), wire.spec or _PodSpec(), wire.status or _PodStatus()
+    conditions = status.conditions or ()
+    gated = spec.readiness_gates is not None and _gated(spec.readiness_gates)
     return Pod(
         uid=meta.uid or "",
         namespace=_intern(meta.namespace or ""),
@@ -142,12 +152,48 @@ def _pod(wire: _PodWire) -> Pod:
         ip=status.pod_i_p or "",
         host_ip=_intern(status.host_i_p or ""),
         deleting=meta.deletion_timestamp is not None,
-        ready=any(c.type == "Ready" and c.status == "True" for c in status.conditions or ()),
+        ready=_ready_but_for_us(conditions, spec) if gated else _holds(conditions, "Ready"),
         restarts=sum(c.restart_count or 0 for c in status.container_statuses or ()),
         ports=_ports(spec),
         ips=_several(status.pod_i_ps),
         host_ips=_several(status.host_i_ps),
+        gate=_gate(conditions) if gated else None,
     )
+
+
+_Conditions = Sequence[_Condition]
+
+
+def _gated(gates: Iterable[_ReadinessGate]) -> bool:
+    return any(gate.condition_type == GATE for gate in gates)
+
+
+def _holds(conditions: _Conditions, kind: str | None) -> bool:
+    return any(c.type == kind and c.status == "True" for c in conditions)
+
+
+def _ready_but_for_us(conditions: _Conditions, spec: _PodSpec) -> bool:
+    """Whether the Pod is ready save for our gate, which would wait for itself otherwise (design chapter 4)."""
+    needed = {"ContainersReady", *(gate.condition_type for gate in spec.readiness_gates or ())} - {GATE}
+    return all(_holds(conditions, kind) for kind in needed) and not _taken_down(conditions)
+
+
+def _taken_down(conditions: _Conditions) -> bool:
+    """Whether Ready was set False although nothing that it is made of is: its node is not heard of any more.
+
+    The node controller changes that status and its time alone (kubernetes pkg/controller/util/node); a kubelet would
+    name a reason.
+    """
+    if not _holds(conditions, GATE):
+        return False
+    at = {c.type: (c.last_transition_time or "", c.status, c.reason) for c in conditions}
+    since, status, reason = at.get("Ready", ("", "", ""))
+    return status == "False" and not reason and since > (at[GATE][0] or "~")
+
+
+def _gate(conditions: _Conditions) -> Gate:
+    found = next((c for c in conditions if c.type == GATE), _Condition())
+    return Gate(found.status or "", found.reason or "", found.message or "")
 
 
 def _several(addresses: list[_PodAddress] | None) -> tuple[str, ...]:

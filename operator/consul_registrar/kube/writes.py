@@ -14,11 +14,11 @@ import msgspec
 
 from consul_registrar.api import GROUP
 from consul_registrar.kube.client import KubeClient
-from consul_registrar.kube.codec import JsonObject
+from consul_registrar.kube.codec import JsonObject, version_of
 from consul_registrar.kube.errors import Conflict, Forbidden, Invalid, NotFound
 from consul_registrar.kube.records import PODS
 from consul_registrar.kube.resources import CustomObject, Kind, codec_of
-from consul_registrar.model import Pod
+from consul_registrar.model import GATE, Gate, Pod
 
 _log = logging.getLogger(__name__)
 
@@ -126,6 +126,27 @@ async def take_annotation(client: KubeClient, path: str, uid: str, name: str, va
     except (NotFound, Conflict, Invalid):  # a test that fails is answered with 422
         return False
     return True
+
+
+async def answer_gate(client: KubeClient, pod: Pod, gate: Gate, now: str) -> int:
+    """Set the condition of our readiness gate, of that Pod and no successor; nothing else of its status is touched.
+
+    `now` (RFC 3339) is taken where the status changes. Returns the Pod's resourceVersion after that, 0 where it went
+    meanwhile. Raises `KubeError`.
+    """
+    condition = {"type": GATE, "status": gate.status, "reason": gate.reason, "message": gate.message}
+    if pod.gate is None or pod.gate.status != gate.status:
+        condition["lastTransitionTime"] = now
+    path = f"/api/v1/namespaces/{quote(pod.namespace)}/pods/{quote(pod.name)}"
+    body = {"metadata": {"uid": pod.uid}, "status": {"conditions": [condition]}}
+    try:
+        answer = await client.strategic_patch(path, body, subresource="status")
+    except (NotFound, Invalid):  # "uid is immutable" is how a successor of the same name is told
+        known = await fresh_pod(client, pod.namespace, pod.name)
+        if known is not None and known.uid == pod.uid:
+            raise
+        return 0
+    return version_of(msgspec.json.decode(answer, type=_Object).metadata.resourceVersion)
 
 
 class _Deletable(msgspec.Struct):

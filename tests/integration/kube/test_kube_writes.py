@@ -2,6 +2,7 @@
 
 import asyncio
 import base64
+import json
 
 import aiohttp
 import kopf
@@ -16,6 +17,7 @@ from consul_registrar.kube import (
     NotFound,
     Unavailable,
     add_finalizer,
+    answer_gate,
     fresh_object,
     fresh_pod,
     namespace_uid,
@@ -26,7 +28,7 @@ from consul_registrar.kube import (
     remove_finalizer,
 )
 from consul_registrar.kube.resources import CustomObject
-from consul_registrar.model import Reason
+from consul_registrar.model import GATE, Gate, Pod, Reason
 
 FINALIZER = "consul-registrar.dev/deregister"
 OTHER = "example.com/other"
@@ -193,3 +195,53 @@ async def test_the_uid_of_a_namespace_is_the_api_servers(client, plane):
 async def test_a_namespace_that_does_not_exist_has_no_uid(client):
     with pytest.raises(NotFound):
         await namespace_uid(client, "nowhere")
+
+
+# --- readiness gates ------------------------------------------------------------------------------------------------
+
+NOW = "2026-02-02T00:00:00Z"
+LATER = "2026-02-02T00:00:09Z"
+
+
+async def gated(client: KubeClient, namespace: str) -> Pod:
+    """A Pod with two gates, of which another one is answered already."""
+    gates = [{"conditionType": kind} for kind in (GATE, OTHER)]
+    spec = {"containers": [{"name": "main", "image": "main"}], "readinessGates": gates}
+    await client.create(f"/api/v1/namespaces/{namespace}/pods", {"metadata": {"name": "web"}, "spec": spec})
+    answered = {"status": {"conditions": [{"type": OTHER, "status": "True", "reason": "Theirs"}]}}
+    await client.strategic_patch(f"/api/v1/namespaces/{namespace}/pods/web", answered, subresource="status")
+    return await read_pod(client, namespace)
+
+
+async def read_pod(client: KubeClient, namespace: str) -> Pod:
+    found = await fresh_pod(client, namespace, "web")
+    assert found is not None
+    return found
+
+
+async def conditions(client: KubeClient, namespace: str) -> dict[str, dict[str, str]]:
+    body = json.loads(await client.get(f"/api/v1/namespaces/{namespace}/pods/web"))
+    return {condition["type"]: condition for condition in body["status"]["conditions"]}
+
+
+async def test_a_gate_is_answered_and_no_other_condition_is_touched(client: KubeClient, namespace: str) -> None:
+    pod = await gated(client, namespace)
+    before = await conditions(client, namespace)
+    assert await answer_gate(client, pod, Gate("False", "Registering", "soon"), NOW) > pod.version
+    first = await read_pod(client, namespace)
+    assert first.gate == Gate("False", "Registering", "soon")
+    assert await answer_gate(client, first, Gate("False", "NotPassing", "not yet"), LATER) > first.version
+    then = await conditions(client, namespace)
+    assert then.pop(GATE)["lastTransitionTime"] == NOW
+    assert then == before
+    await answer_gate(client, await read_pod(client, namespace), Gate("True", "Registered", "now"), LATER)
+    assert (await conditions(client, namespace))[GATE]["lastTransitionTime"] == LATER
+
+
+async def test_an_answer_is_never_given_to_a_successor_of_the_same_name(client: KubeClient, namespace: str) -> None:
+    pod = await gated(client, namespace)
+    await client.delete(f"/api/v1/namespaces/{namespace}/pods/web", {"gracePeriodSeconds": 0})
+    assert await answer_gate(client, pod, Gate("True", "Registered", ""), NOW) == 0
+    await gated(client, namespace)
+    assert await answer_gate(client, pod, Gate("True", "Registered", ""), NOW) == 0
+    assert GATE not in await conditions(client, namespace)

@@ -4,7 +4,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from consul_registrar.acceptance import Acceptance
@@ -14,10 +14,11 @@ from consul_registrar.changes import Change
 from consul_registrar.consul.errors import ConsulError
 from consul_registrar.consul.registry import RegistryStatus
 from consul_registrar.consuls import Consuls
+from consul_registrar.gates import Gates
 from consul_registrar.gather import Gatherer, Unconfirmed
-from consul_registrar.kube import CustomObject
+from consul_registrar.kube import CustomObject, KubeError
 from consul_registrar.lifecycle import Lifecycle
-from consul_registrar.model import Instance, Key, Node, Pod, Reason, RegistrationKey
+from consul_registrar.model import Gate, Instance, Key, Node, Pod, Reason, RegistrationKey
 from consul_registrar.objects import Registration, registration
 from consul_registrar.quarantine import Quarantine
 from consul_registrar.queue import Queue
@@ -55,6 +56,9 @@ class FakeRegistry:
 
     def standing(self) -> int:
         return len(self.consul.held)
+
+    def registrations(self) -> set[RegistrationKey]:
+        return {i.owner.key for i in self.consul.standing if i.owner is not None}
 
     def status(self) -> RegistryStatus:
         return RegistryStatus(self.ready, Reason("Connected" if self.ready else "Unreachable", "so it is"))
@@ -111,6 +115,9 @@ class FakeCluster:
     statuses: list[tuple[float, Any]] = field(default_factory=list)
     events: list[tuple[str, bool]] = field(default_factory=list)
     finalizers: list[str] = field(default_factory=list)
+    answers_given: list[tuple[float, str, str]] = field(default_factory=list)
+    gate_errors: list[KubeError] = field(default_factory=list)
+    answered: Callable[[Pod], None] = lambda _: None
 
     def _read(self) -> None:
         self.reads += 1
@@ -142,6 +149,17 @@ class FakeCluster:
 
     async def event(self, found: Registration, reason: Reason, *, warning: bool) -> None:
         self.events.append((reason.code, warning))
+
+    async def answer(self, found: Pod, gate: Gate) -> int:
+        if self.gate_errors:
+            raise self.gate_errors.pop(0)
+        self.answers_given.append((elapsed(), gate.status, gate.reason))
+        written = replace(found, gate=gate, version=found.version + 1)
+        asyncio.get_running_loop().call_later(0.5, self.answered, written)
+        return written.version
+
+    async def event_pod(self, found: Pod, reason: Reason) -> None:
+        self.events.append((reason.code, True))
 
     @property
     def ready(self) -> tuple[str, str]:
@@ -189,7 +207,9 @@ class World:
             self.cache, self.consuls, self.queue, self.reports, self.cluster, gatherer, age=lambda _: self.age
         )
         self.standby = Standby(self.cache, self.queue, self.lifecycle, self.reconciler)
-        self.pods = Pods(self.cache, self.queue)
+        self.gates = Gates(self.cache, self.consuls, gatherer, self.reports, self.cluster, enabled=True)
+        self.pods = Pods(self.cache, self.queue, self.gates.look)
+        self.cluster.answered = self.run_pod
         self.namespaces = Namespaces(self.cache, self.queue)
         self.nodes = Nodes(self.cache, self.queue, self.consuls)
         self.registrations = Registrations(
@@ -231,6 +251,11 @@ class World:
         self.cluster.pods[pod.namespace, pod.name] = pod
         self.pods.put(pod)
 
+    def reconsider(self) -> None:
+        """As when a Consul can be written to again."""
+        for key in self.cache.registrations:
+            self.queue.add(Key(key))
+
     async def _serve(self, name: str, spec: Any, take: Callable[[Any], None]) -> None:
         if name not in self.connecting:
             take(self.registries[name])
@@ -241,10 +266,12 @@ class World:
             await self.lifecycle.reconcile(key.registration)
         else:
             await self.reconciler.reconcile(key.registration, key.subject)
+            self.gates.look(key.subject)
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
-        async with self._at_work(self.consuls.run(), self.queue.run(self._work, 8), self.reports.run()):
+        parts = (self.consuls.run(), self.queue.run(self._work, 8), self.reports.run(), self.gates.run())
+        async with self._at_work(*parts):
             yield
 
     @asynccontextmanager

@@ -15,7 +15,7 @@ from consul_registrar.kube.errors import Invalid, KubeError, error_of, message_o
 from consul_registrar.kube.lines import LineSplitter
 from consul_registrar.kube.resources import REGISTRATION, codec_of
 from consul_registrar.kube.writes import merge_patch
-from consul_registrar.model import ContainerPort, Pod
+from consul_registrar.model import GATE, ContainerPort, Gate, Pod
 
 
 def pod(**parts: object) -> Pod:
@@ -75,6 +75,55 @@ def test_a_pod_is_cut_down_to_what_a_registration_can_use() -> None:
         restarts=3,
         ports=(ContainerPort("http", 80), ContainerPort("", 53, "UDP"), ContainerPort("mesh", 15000)),
     )
+
+
+def gated(*conditions: tuple[str, ...], gates: tuple[str, ...] = (GATE,)) -> Pod:
+    """A Pod with these gates, and conditions of type, status, and maybe reason and time of the last transition."""
+    names = ("type", "status", "reason", "lastTransitionTime")
+    told = [dict(zip(names, condition, strict=False)) for condition in conditions]
+    return pod(spec={"readinessGates": [{"conditionType": g} for g in gates]}, status={"conditions": told})
+
+
+OTHER = "example.com/other"
+UNDER_WAY = ("Ready", "False", "ReadinessGatesNotReady", "2026-01-01T00:00:00Z")
+THROUGH = (GATE, "True", "Registered", "2026-01-01T00:00:05Z")
+
+
+@pytest.mark.parametrize(
+    ("found", "ready"),
+    [
+        (gated(), False),
+        (gated(("ContainersReady", "True")), True),
+        (gated(("ContainersReady", "True"), UNDER_WAY), True),
+        (gated(("ContainersReady", "True"), UNDER_WAY, THROUGH), True),
+        (gated(("ContainersReady", "True"), ("Ready", "False"), (GATE, "False")), True),
+        (gated(("ContainersReady", "True"), ("Ready", "False"), (GATE, "True")), True),
+        (gated(("ContainersReady", "True"), ("Ready", "True"), THROUGH), True),
+        (gated(("ContainersReady", "False"), ("Ready", "True"), THROUGH), False),
+        (gated(("ContainersReady", "True"), gates=(GATE, OTHER)), False),
+        (gated(("ContainersReady", "True"), (OTHER, "False"), gates=(GATE, OTHER)), False),
+        (gated(("ContainersReady", "True"), (OTHER, "True"), gates=(GATE, OTHER)), True),
+        (gated(("ContainersReady", "True"), (OTHER, "True"), UNDER_WAY, gates=(OTHER,)), False),
+        (gated(("ContainersReady", "True"), ("Ready", "False"), gates=()), False),
+        (gated(("Ready", "True"), gates=()), True),
+    ],
+)
+def test_with_our_gate_ready_means_containers_and_every_other_gate(found: Pod, *, ready: bool) -> None:
+    assert found.ready is ready
+
+
+def test_a_pod_whose_node_is_not_heard_of_is_unready_also_with_our_gate() -> None:
+    """The node controller sets Ready False, and gives it a time, but no reason."""
+    containers = ("ContainersReady", "True")
+    assert not gated(containers, THROUGH, ("Ready", "False", "", "2026-01-01T00:10:00Z")).ready
+    assert gated(containers, THROUGH, ("Ready", "False", "", "2026-01-01T00:00:00Z")).ready
+
+
+def test_the_gate_is_read_only_where_it_is_declared() -> None:
+    assert gated(THROUGH).gate == Gate("True", "Registered")
+    assert gated().gate == Gate()
+    assert gated(THROUGH, gates=()).gate is None
+    assert gated(THROUGH, gates=(OTHER,)).gate is None
 
 
 def nulled(value: object) -> list[object]:
