@@ -34,6 +34,10 @@ class Actual:
         self._clock += 1
         return self._clock
 
+    def taken(self, node: str) -> int:
+        """The number of the last read of a node that was taken in; 0: none was."""
+        return self._taken.get(node, 0)
+
     def written_since(self, node: str, instance_id: str, began: int) -> bool:
         """Whether our own knowledge of the instance is newer than a read that began at `began`."""
         return self._acknowledged.get(node, {}).get(instance_id, 0) > began

@@ -119,6 +119,7 @@ class Operator:
             self._cluster,
             gatherer,
             age=lambda t: time.time() - _epoch(t),
+            doubt=self._doubt,
         )
         self._standby = Standby(self._cache, self._queue, self._lifecycle, self._reconciler)
         self._nodes = kube.Reflector(

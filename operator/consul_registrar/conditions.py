@@ -43,7 +43,7 @@ class Picture:
     """All that a registration's status is made of.
 
     `down`: why a Consul of it can't be written to, by connection. `blocked`: why its deletion can't go on. `awaited`:
-    how many outcomes are not known yet.
+    how many outcomes are not known yet. `resync`: the annotation for which all was read anew last.
     """
 
     registration: Registration
@@ -55,6 +55,7 @@ class Picture:
     reaped: Sequence[Mapping[str, Any]] = ()
     blocked: Reason | None = None
     awaited: int = 0
+    resync: str = ""
 
 
 def ready(picture: Picture) -> Verdict:
@@ -115,6 +116,8 @@ def status(picture: Picture, now: str) -> dict[str, Any]:
         made["consulService"] = picture.registration.service
     if picture.summary.reasons:
         made["problems"] = _problems(picture.summary)
+    if picture.resync:
+        made["resync"] = picture.resync
     if picture.reaped:
         made["reaped"] = [dict(entry) for entry in picture.reaped]
     return made

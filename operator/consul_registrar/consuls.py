@@ -214,6 +214,14 @@ class Consuls:
             return error.reason.message
         return f"instances stand on {', '.join(nodes)}, whose agents don't answer" if nodes else ""
 
+    async def reread(self, connections: Sequence[str]) -> None:
+        """Read anew all that these Consuls hold; returns once it is taken in. Raises ConsulError."""
+        for name in connections:
+            registry = self.registry(name)
+            if registry is None:
+                raise NotSent(self.status(name).reason)
+            await registry.reread()
+
     def _registries(self) -> list[tuple[str, Registry]]:
         return [(name, link.registry) for name, link in self._links.items() if link.registry is not None]
 

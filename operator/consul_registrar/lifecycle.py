@@ -4,6 +4,7 @@ Decides when a deleted registration may go: when nothing of it stands in any Con
 asked blocks that for a while, never for ever. What happens to each subject is decided in `reconcile.py`.
 """
 
+import asyncio
 import logging
 from collections.abc import Callable
 from typing import Protocol
@@ -13,7 +14,7 @@ from consul_registrar.consuls import Consuls
 from consul_registrar.gather import Gatherer
 from consul_registrar.logs import about
 from consul_registrar.model import Key, Reason, RegistrationKey
-from consul_registrar.objects import FINALIZER, SKIP_DEREGISTRATION, Registration
+from consul_registrar.objects import FINALIZER, RESYNC, SKIP_DEREGISTRATION, Registration
 from consul_registrar.queue import Queue
 from consul_registrar.reports import Reports
 
@@ -22,6 +23,7 @@ logger = logging.getLogger(__name__)
 #: Seconds after which a deleted registration lets go although its Consul can't be cleaned (design chapter 4).
 LETS_GO_AFTER = 600.0
 _LOOKS_AGAIN = 0.3
+_READS_ANEW = 30.0  # seconds; a read that takes longer is begun again
 _IS_FORGOTTEN = 30.0  # seconds between two looks whether all that it left is gone; that may be held for long
 
 
@@ -44,6 +46,7 @@ class Lifecycle:
         finalizers: Finalizers,
         gatherer: Gatherer,
         age: Callable[[str], float],
+        doubt: Callable[[], None],
     ) -> None:
         self._cache = cache
         self._consuls = consuls
@@ -52,6 +55,7 @@ class Lifecycle:
         self._finalizers = finalizers
         self._gatherer = gatherer
         self._age = age
+        self._doubt = doubt
 
     async def reconcile(self, key: RegistrationKey) -> None:
         """Put its subjects on the queue and see to its beginning and its end. Never raises."""
@@ -81,6 +85,17 @@ class Lifecycle:
         elif FINALIZER not in registration.meta.finalizers:
             await self._finalizers.add(registration)
         self._reports.touch(key)
+        if not registration.deleting and registration.resync not in {"", self._reports.resynced(registration)}:
+            await self._read_anew(registration)
+
+    async def _read_anew(self, registration: Registration) -> None:
+        """As somebody asks by an annotation: what its Consuls hold and, a little later, what the cluster has."""
+        logger.info("reading all of it anew, as the annotation %s=%s asks", RESYNC, registration.resync)
+        self._doubt()
+        async with asyncio.timeout(_READS_ANEW):
+            await self._consuls.reread(registration.connections)
+        self._reports.resync(registration.key, registration.resync)
+        self._expand(registration.key, registration)
 
     def _expand(self, key: RegistrationKey, registration: Registration | None) -> None:
         """Each subject that it has, wants or had. What doesn't stand yet, or stands and isn't wanted, goes first."""

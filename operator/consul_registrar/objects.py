@@ -21,12 +21,15 @@ M = TypeVar("M", bound=Model)
 FINALIZER = "consul-registrar.dev/deregister"
 #: Annotation by which a person lets a registration go although its Consul can't be cleaned.
 SKIP_DEREGISTRATION = "consul-registrar.dev/skip-deregistration"
+#: Annotation of a registration: with each new value all of it is read anew and compared.
+RESYNC = "consul-registrar.dev/resync"
 #: Annotation of a registration that takes the place of what stands in Consul already and is nobody's, with "true".
 ADOPT = "consul-registrar.dev/adopt"
 #: Annotation of a connection that releases the held removals which its value, their hash, names; used once.
 APPROVE_REMOVALS = "consul-registrar.dev/approve-removals"
 
 _MAX_SERVICE = 128
+_MAX_RESYNC = 253
 _MAX_MESSAGE = 4096  # a condition takes more, but nobody reads it
 
 
@@ -72,6 +75,11 @@ class Registration:
     @property
     def suspended(self) -> bool:
         return not isinstance(self.spec, Reason) and self.spec.suspend
+
+    @property
+    def resync(self) -> str:
+        """The value of the annotation, as far as status holds it; "": none."""
+        return self.meta.annotations.get(RESYNC, "")[:_MAX_RESYNC]
 
     @property
     def adopts(self) -> bool:

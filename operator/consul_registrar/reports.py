@@ -69,6 +69,7 @@ class Reports:
         self._complete: set[RegistrationKey] = set()
         self._blocked: dict[RegistrationKey, Reason | None] = {}
         self._announced: dict[RegistrationKey, tuple[str, str]] = {}
+        self._resyncs: dict[RegistrationKey, str] = {}
         self._due: asyncio.Queue[RegistrationKey] = asyncio.Queue()
         self._busy: set[RegistrationKey] = set()
         self._slots = asyncio.Semaphore(_AT_ONCE)
@@ -99,6 +100,16 @@ class Reports:
         """The registration was edited: what was said of its subjects is about another spec."""
         self._tally(key).renew()
 
+    def resync(self, key: RegistrationKey, value: str) -> None:
+        """All of the registration was read anew, as an annotation of this value asked; outcomes will follow."""
+        self._resyncs[key] = value
+        self._tally(key).renew()
+        self.touch(key)
+
+    def resynced(self, registration: Registration) -> str:
+        """The value of that annotation for which this was done last, "" where it never was."""
+        return self._resyncs.get(registration.key) or str(registration.status.get("resync", ""))
+
     def block(self, key: RegistrationKey, reason: Reason | None) -> None:
         """Why the registration's deletion can't go on; None: it does."""
         if self._blocked.get(key) != reason:
@@ -122,6 +133,7 @@ class Reports:
         self._blocked.pop(key, None)
         self._announced.pop(key, None)
         self._late.pop(key, None)
+        self._resyncs.pop(key, None)
         self._reaped.forget_all(key)
 
     # what the loop asks
@@ -223,6 +235,7 @@ class Reports:
             reaped=self._reaped.recorded(key, self._text),
             blocked=self._blocked.get(key),
             awaited=tally.awaited,
+            resync=self.resynced(registration),
         )
 
     async def _announce(self, registration: Registration, condition: Mapping[str, Any]) -> None:

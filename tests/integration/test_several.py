@@ -86,6 +86,21 @@ def test_what_was_orphaned_or_made_by_hand_is_adopted_by_an_annotation_only(
     assert rows(world, service) == []
 
 
+def test_all_of_a_registration_is_read_anew_on_demand_and_nothing_is_written_where_all_is_right(
+    world: World, connection: str
+) -> None:
+    service = f"anew-{connection}"
+    world.apply(deployment("anew", 2), registering("anew", "anew", connection, service={"name": service}))
+    world.passing(service, 2)
+    world.says("anew", "Registered")
+    before = {row["ServiceID"]: row["ModifyIndex"] for row in rows(world, service)}
+    for value in ("2026-01-01", "again"):
+        world.kubectl("annotate", "--overwrite", "sreg", "anew", f"consul-registrar.dev/resync={value}")
+        eventually(lambda value=value: world.registration("anew")["status"].get("resync") == value)
+        assert world.condition("anew")["reason"] == "Registered"
+    assert {row["ServiceID"]: row["ModifyIndex"] for row in rows(world, service)} == before
+
+
 def test_of_two_that_publish_the_same_pods_the_older_does_and_the_younger_takes_over_without_a_gap(
     world: World, connection: str
 ) -> None:

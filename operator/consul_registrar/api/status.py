@@ -87,6 +87,11 @@ class ServiceRegistrationStatus(Model):
         json_schema_extra=list_map("type"),
     )
     problems: Problems | None = Field(default=None, description="What keeps instances out of Consul.")
+    resync: str = Field(
+        default="",
+        max_length=253,
+        description="Value of the annotation consul-registrar.dev/resync for which all was read anew last.",
+    )
     reaped: list[Reaped] = Field(
         default_factory=list,
         max_length=512,

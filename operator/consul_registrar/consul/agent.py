@@ -32,6 +32,9 @@ from consul_registrar.model import CONNECTING, Instance, Node, Reason, Registrat
 PASSING = "left:"
 """The beginning of the labels of sessions with agents that are none of the connection's, but hold something of it."""
 
+REREAD = 0.05
+"""Seconds between two looks whether what is read anew was taken in."""
+
 FIXED = ""
 """The label of the one session where the address is fixed; else labels are the Kubernetes nodes' names."""
 
@@ -242,6 +245,16 @@ class AgentRegistry:
         found = await holders(self, self._scope.cluster, self.name, registration)
         written = [*ready, *(session for session in self._passing.values() if session.ready)]
         return sorted(found - {session.node for session in written} - self._leftovers.gone)
+
+    async def reread(self) -> None:
+        """The lists of every agent that answers, and what the catalog has of it."""
+        if not self.ready:
+            raise NotSent(self.status().reason)
+        began, left = self._actual.begin(), {session for session in self._sessions.values() if session.ready}
+        for session in left:
+            session.read_afresh()
+        while left := {s for s in left if s.ready and self._actual.taken(s.node) < began}:  # noqa: ASYNC110
+            await asyncio.sleep(REREAD)
 
     async def strangers(self, service: str) -> Sequence[Instance]:
         """Those at agents of this connection that answer."""

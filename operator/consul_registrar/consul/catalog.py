@@ -39,6 +39,9 @@ VIRTUAL_NODES = 32
 TOGETHER = 0.2
 """Seconds for which nodes that come back are waited for, to be told of together."""
 
+REREAD = 0.05
+"""Seconds between two looks whether what is read anew was taken in."""
+
 ABOUT = 30.0
 """Seconds between two looks at what only informs: the leader, whether there is a consul-esm."""
 
@@ -209,6 +212,16 @@ class CatalogRegistry:
             raise NotSent(self.status().reason)
         trouble = self._nodes.trouble().keys()
         return sorted(trouble & await holders(self, self._cluster, self.name, registration)) if trouble else ()
+
+    async def reread(self) -> None:
+        """Every node that can be relied upon."""
+        if not self._ready:
+            raise NotSent(self.status().reason)
+        began, left = self._actual.begin(), {watch for watch in self._nodes.watches.values() if watch.sound}
+        for watch in left:
+            watch.wake()
+        while left := {w for w in left if w.sound and self._actual.taken(w.book.node) < began}:  # noqa: ASYNC110
+            await asyncio.sleep(REREAD)
 
     async def strangers(self, service: str) -> Sequence[Instance]:
         """Those on nodes without an agent: an agent would bring back what is removed from the catalog."""

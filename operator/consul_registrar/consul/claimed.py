@@ -122,6 +122,9 @@ class ClaimedRegistry:
     def set_nodes(self, nodes: Mapping[str, Node]) -> None:
         self._inner.set_nodes(nodes)
 
+    async def reread(self) -> None:
+        await self._inner.reread()
+
     async def strangers(self, service: str) -> Sequence[Instance]:
         return await self._inner.strangers(service)
 

@@ -93,6 +93,10 @@ class Registry(Protocol):
         """
         ...
 
+    async def reread(self) -> None:
+        """Read everything anew that can be read now; returns once that is taken in. Raises `NotSent`: nothing can."""
+        ...
+
     async def strangers(self, service: str) -> Sequence[Instance]:
         """What stands under a service name, is nobody's, and could be removed here: on nodes that we may write to.
 

@@ -158,6 +158,11 @@ class AgentSession:
                 self._watch.wrote()
         return None
 
+    def read_afresh(self) -> None:
+        """Read the agent and what the catalog has of it, whether or not there was news."""
+        if self._watch is not None:
+            self._watch.wake()
+
     async def _until_lost(self) -> Reason:
         """One round of the states above; returns why it ended."""
         try:

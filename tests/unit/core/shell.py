@@ -43,6 +43,7 @@ class FakeRegistry:
         self.ready = True
         self.reaped_subjects: set[str] = set()
         self.unanswered: ConsulError | None = None
+        self.rereads = 0
 
     @property
     def held(self) -> list[Instance]:
@@ -82,6 +83,11 @@ class FakeRegistry:
 
     async def out_of_reach(self, key: RegistrationKey) -> Sequence[str]:
         return [] if self.ready else ["agent-1"]
+
+    async def reread(self) -> None:
+        self.rereads += 1
+        if self.unanswered is not None:
+            raise self.unanswered
 
     async def strangers(self, service: str) -> Sequence[Instance]:
         if self.unanswered is not None:
@@ -204,7 +210,14 @@ class World:
         )
         self.age = 0.0
         self.lifecycle = Lifecycle(
-            self.cache, self.consuls, self.queue, self.reports, self.cluster, gatherer, age=lambda _: self.age
+            self.cache,
+            self.consuls,
+            self.queue,
+            self.reports,
+            self.cluster,
+            gatherer,
+            age=lambda _: self.age,
+            doubt=lambda: self.doubts.append(elapsed()),
         )
         self.standby = Standby(self.cache, self.queue, self.lifecycle, self.reconciler)
         self.gates = Gates(self.cache, self.consuls, gatherer, self.reports, self.cluster, enabled=True)

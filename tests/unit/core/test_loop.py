@@ -9,7 +9,7 @@ import pytest
 from consul_registrar.changes import Cause, Deregister, Register
 from consul_registrar.consul.errors import Denied, NotSent, Throttled
 from consul_registrar.model import Key, Namespace
-from consul_registrar.objects import ADOPT, FINALIZER, SKIP_DEREGISTRATION
+from consul_registrar.objects import ADOPT, FINALIZER, RESYNC, SKIP_DEREGISTRATION
 from unit.core.build import KEY, NOW, body, node, of_endpoints, of_pods, pod, reason
 from unit.core.instant import instantly
 from unit.core.shell import World
@@ -88,6 +88,60 @@ async def test_a_refused_registration_changes_nothing_but_leaves_no_ghost(spec: 
         world.pods.remove(pod().uid)
         await passes()
     assert causes(world) == [Cause.DESIRED, Cause.GONE]
+
+
+def asks(value: str) -> Any:
+    return {"annotations": {RESYNC: value}}
+
+
+@instantly
+async def test_each_new_value_of_the_annotation_has_all_read_anew_and_is_echoed() -> None:
+    world = World()
+    async with world.running():
+        world.apply(body(**HELD))
+        world.run_pod(pod())
+        await passes(3)
+        assert "resync" not in world.cluster.statuses[-1][1]
+        world.apply(body(**HELD, **asks("one")))
+        await passes(3)
+        assert (world.consul.rereads, len(world.doubts)) == (1, 1)
+        assert world.cluster.statuses[-1][1]["resync"] == "one"
+        world.apply(body(**HELD, **asks("one"), generation=4))
+        await passes(3)
+        assert world.consul.rereads == 1
+        world.apply(body(**HELD, **asks("two"), generation=4))
+        await passes(3)
+        world.apply(body(**HELD, generation=4))
+        await passes(3)
+    assert (world.consul.rereads, world.cluster.statuses[-1][1]["resync"]) == (2, "two")
+    assert causes(world) == [Cause.DESIRED]
+
+
+@instantly
+async def test_what_could_not_be_read_anew_is_tried_again_before_it_is_echoed() -> None:
+    world = World()
+    async with world.running():
+        world.apply(body(**HELD))
+        world.run_pod(pod())
+        await passes(3)
+        world.consul.unanswered = NotSent(reason("ConsulUnreachable"))
+        world.apply(body(**HELD, **asks("one")))
+        await passes(3)
+        assert "resync" not in world.cluster.statuses[-1][1]
+        world.consul.unanswered = None
+        await passes(60)
+    assert world.cluster.statuses[-1][1]["resync"] == "one"
+
+
+@instantly
+async def test_what_was_read_anew_before_a_restart_is_not_again() -> None:
+    world = World()
+    async with world.running():
+        world.apply(body(**HELD, **asks("one"), status={"resync": "one"}))
+        world.run_pod(pod())
+        await passes(3)
+    assert world.consul.rereads == 0
+    assert world.cluster.statuses[-1][1]["resync"] == "one"
 
 
 ADOPTS = {"annotations": {ADOPT: "true"}}
