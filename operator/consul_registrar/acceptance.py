@@ -5,6 +5,7 @@ connection shares names. What is not accepted adds and changes nothing; what sto
 """
 
 from collections.abc import Iterable
+from collections.abc import Set as AbstractSet
 
 from consul_registrar.api.base import milliseconds
 from consul_registrar.api.connection import ConsulConnectionSpec
@@ -28,7 +29,8 @@ class NameBook:
         """
         if isinstance(registration.spec, Reason):
             return set()
-        new = {(connection, registration.service) for connection in registration.connections}
+        names = () if registration.names_each else (registration.service,)
+        new = {(connection, name) for connection in registration.connections for name in names}
         touched = self._release(registration.key, keep=new)
         for claim in new:
             holders = self._claims.setdefault(claim, {})
@@ -59,11 +61,41 @@ class NameBook:
         return min(claims, key=lambda key: (claims[key], key), default=None)
 
 
+class PodNames:
+    """Which Pods are published under which name, where field paths make it. One Pod costs the same however many."""
+
+    def __init__(self) -> None:
+        self._subjects: dict[tuple[str, str], dict[RegistrationKey, set[str]]] = {}
+        self._names: dict[tuple[str, RegistrationKey, str], str] = {}
+
+    def put(self, connection: str, key: RegistrationKey, subject: str, name: str) -> None:
+        """A subject is published under a name there; "": under none (any more)."""
+        before = self._names.pop((connection, key, subject), "")
+        if before and before != name:
+            self._leave((connection, before), key, subject)
+        if name:
+            self._names[connection, key, subject] = name
+            self._subjects.setdefault((connection, name), {}).setdefault(key, set()).add(subject)
+
+    def _leave(self, claim: tuple[str, str], key: RegistrationKey, subject: str) -> None:
+        holders = self._subjects[claim]
+        holders[key].discard(subject)
+        if not holders[key]:
+            del holders[key]
+        if not holders:
+            del self._subjects[claim]
+
+    def holders(self, connection: str, name: str) -> AbstractSet[RegistrationKey]:
+        """The registrations that publish some Pod under this name there."""
+        return self._subjects.get((connection, name), {}).keys()
+
+
 class Acceptance:
     """Judges registrations. `implicit`: connections that no object describes (that of the environment)."""
 
     def __init__(self, cache: Cache, implicit: Iterable[str] = ()) -> None:
         self.names = NameBook()
+        self.pod_names = PodNames()
         self._cache = cache
         self._implicit = frozenset(implicit)
 
@@ -92,16 +124,33 @@ class Acceptance:
         if own and spec is not None and not spec.allow_endpoints:
             message = f"{own}: the connection {name!r} doesn't allow addresses of its users' own (spec.allowEndpoints)"
             return Reason("EndpointsNotAllowed", message)
-        holder = self.names.holder(name, registration.service)
-        if holder is None or holder.namespace == registration.key.namespace:
+        return self._name_taken(registration.key, name, registration.service)
+
+    def name_of_pod(self, key: RegistrationKey, connection: str, subject: str, name: str) -> Reason | None:
+        """Why a name that field paths have made for one Pod is not its own; "": it has none (any more).
+
+        One that is written out in a spec goes before; among those that are made the oldest registration's does.
+        """
+        self.pod_names.put(connection, key, subject, name)
+        if not name:
             return None
-        if spec is not None and spec.shared_names == "Allow":
+        taken = self._name_taken(key, connection, name)
+        known = self._cache.registrations
+        others = [k for k in self.pod_names.holders(connection, name) if k in known]
+        oldest = min(others, key=lambda k: (known[k].meta.created, k), default=key)
+        if taken is not None or oldest.namespace == key.namespace or self._shares(connection):
+            return taken
+        return _taken(name, oldest, connection)
+
+    def _name_taken(self, key: RegistrationKey, connection: str, service: str) -> Reason | None:
+        holder = self.names.holder(connection, service)
+        if holder is None or holder.namespace == key.namespace or self._shares(connection):
             return None
-        return Reason(
-            "ServiceNameTaken",
-            f"the service name {registration.service!r} belongs to namespace {holder.namespace!r} in Consul {name!r} "
-            f"(registration {holder}); choose another spec.service.name, or let the connection share names",
-        )
+        return _taken(service, holder, connection)
+
+    def _shares(self, connection: str) -> bool:
+        spec = _spec_of(self._cache.connections.get(connection))
+        return spec is not None and spec.shared_names == "Allow"
 
     def _allows(self, spec: ConsulConnectionSpec, namespace: str) -> bool:
         if spec.allowed_namespaces is None:
@@ -109,6 +158,14 @@ class Acceptance:
         allowed, known = spec.allowed_namespaces, self._cache.namespaces.get(namespace)
         by_label = allowed.selector is not None and known is not None and selects(allowed.selector, known.labels)
         return by_label or namespace in allowed.names
+
+
+def _taken(service: str, holder: RegistrationKey, connection: str) -> Reason:
+    return Reason(
+        "ServiceNameTaken",
+        f"the service name {service!r} belongs to namespace {holder.namespace!r} in Consul {connection!r} "
+        f"(registration {holder}); choose another spec.service.name, or let the connection share names",
+    )
 
 
 def _spec_of(connection: Connection | None) -> ConsulConnectionSpec | None:

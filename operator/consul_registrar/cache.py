@@ -20,6 +20,8 @@ _REMEMBERED = 8192
 
 #: Namespace, connection and service name: what several registrations of one namespace may publish together.
 _Publication = tuple[str, str, str]
+#: Stands for every name, and for those that field paths make.
+_ANY, _EACH = "", "$("
 
 
 @dataclass(slots=True)
@@ -155,10 +157,7 @@ class Cache:
         spec = registration.spec
         if isinstance(spec, Reason):
             return
-        self._publish(
-            registration.key,
-            {(registration.key.namespace, name, registration.service) for name in registration.connections},
-        )
+        self._publish(registration.key, _publications(registration))
         if spec.pods is None:
             self._forget_selector(registration.key)
             return
@@ -197,8 +196,10 @@ class Cache:
 
     def beside(self, key: RegistrationKey, connection: str | None = None) -> set[RegistrationKey]:
         """The other registrations of its namespace that publish the same service name there; None: anywhere."""
-        mine = (p for p in self._publications.get(key, ()) if connection in {None, p[1]})
-        return set().union(*(self._publishing[publication] for publication in mine)) - {key}
+        mine = [p for p in self._publications.get(key, ()) if connection in {None, p[1]}]
+        any_name = any(p[2] == _EACH for p in mine)
+        looked = [p if any_name else (*p[:2], _EACH) if p[2] == _ANY else p for p in mine]
+        return set().union(*(self._publishing.get(publication, set()) for publication in looked)) - {key}
 
     def _forget_selector(self, key: RegistrationKey) -> None:
         selectors = self._selectors.get(key.namespace)
@@ -207,3 +208,9 @@ class Cache:
         selectors.remove(key)
         if not selectors.known:
             del self._selectors[key.namespace]
+
+
+def _publications(registration: Registration) -> set[_Publication]:
+    """Each is found by its name, by any, and as one whose names are made by field paths."""
+    name = _EACH if registration.names_each else registration.service
+    return {(registration.key.namespace, at, each) for at in registration.connections for each in (name, _ANY)}

@@ -15,10 +15,12 @@ all in `acceptance.py`.
 """
 
 import hashlib
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 from consul_registrar import fieldpath, model
+from consul_registrar.api.base import SERVICE_NAME
 from consul_registrar.api.registration import (
     Endpoint,
     LiteralWeights,
@@ -33,6 +35,7 @@ from consul_registrar.model import Check, Instance, Node, Owner, Pod, Reason, Re
 from consul_registrar.objects import Registration
 from consul_registrar.selectors import selects
 
+_MAX_SERVICE = 128
 _MAX_TAG = 255
 _MAX_META = 512
 _MAX_META_PAIRS = 63  # Consul takes 64; one is kept for the nonce that makes an agent push
@@ -62,6 +65,7 @@ class Facts:
 
     `registration` is None where none exists (any more). `place` is the Consul node to stand on, or why there is none.
     `standing` is what this owner has in Consul for the subject now; `strangers`: what is nobody's and may be adopted.
+    `name_taken`: why the name that field paths have made is not its own.
     """
 
     owner: Owner
@@ -74,6 +78,7 @@ class Facts:
     standing: tuple[Instance, ...]
     rivals: tuple[Rival, ...] = ()
     strangers: tuple[Instance, ...] = ()
+    name_taken: Reason | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -206,11 +211,33 @@ def _published(facts: Facts, registration: Registration, spec: ServiceRegistrati
     try:
         if spec.endpoints is not None:
             endpoint = next(e for e in spec.endpoints if e.name == facts.subject)
-            return Present(_of_endpoint(facts, facts.place, registration.service, spec, endpoint))
+            service = published_name(facts, registration)
+            return Present(_of_endpoint(facts, facts.place, service, spec, endpoint))
         assert facts.pod is not None
-        return Present(_of_pod(facts, facts.place, registration.service, spec, facts.pod))
+        return Present(_of_pod(facts, facts.place, published_name(facts, registration), spec, facts.pod))
     except Unpublishable as finding:
         return Kept(finding.reason, problem=True)
+
+
+def published_name(facts: Facts, registration: Registration) -> str:
+    """The service's name in Consul for this subject. Raises Unpublishable."""
+    if not registration.names_each:
+        return registration.service
+    values = _values(facts.pod, facts.node) if facts.pod else _endpoint_values(facts)
+    name = filled(registration.service, values, "spec.service.name")
+    if len(name) > _MAX_SERVICE or not re.fullmatch(SERVICE_NAME, name) or name == "consul":
+        message = (
+            f"spec.service.name: {name!r} must be 1 to {_MAX_SERVICE} letters, digits, dots, dashes and underscores, "
+            "beginning and ending with a letter or digit, and not 'consul'"
+        )
+        raise Unpublishable("ValueInvalid", message)
+    if facts.name_taken is not None:
+        raise Unpublishable(facts.name_taken.code, facts.name_taken.message)
+    return name
+
+
+def _endpoint_values(facts: Facts) -> fieldpath.Values:
+    return fieldpath.Values({"metadata.name": facts.subject, "metadata.namespace": facts.owner.namespace}, {})
 
 
 # --- the instance ---------------------------------------------------------------------------------------------------
@@ -240,7 +267,7 @@ def _of_pod(facts: Facts, place: str, service: str, spec: ServiceRegistrationSpe
 
 
 def _of_endpoint(facts: Facts, place: str, service: str, spec: ServiceRegistrationSpec, endpoint: Endpoint) -> Instance:
-    values = fieldpath.Values({"metadata.name": endpoint.name, "metadata.namespace": facts.owner.namespace}, {})
+    values = _endpoint_values(facts)
     name = _instance_id(facts, place, service, endpoint.name)
     checks = checks_of(spec, Target(name, endpoint.address, endpoint.port, values=values), endpoint.checks)
     own, tags = _owner_meta(facts.owner) | {model.META_ENDPOINT: endpoint.name}, _tags(spec.service.tags, values)

@@ -12,7 +12,7 @@ from consul_registrar import model
 from consul_registrar.acceptance import Acceptance
 from consul_registrar.cache import Cache
 from consul_registrar.consul.registry import Registry
-from consul_registrar.desired import Facts
+from consul_registrar.desired import Facts, Kept, Present, desired
 from consul_registrar.model import Instance, Node, Owner, Pod, RegistrationKey
 from consul_registrar.objects import Registration
 from consul_registrar.outcomes import name_of
@@ -58,7 +58,7 @@ class Gatherer:
         standing = registry.instances(key, subject)
         pod = self._cache.pod(subject)
         node = self._node_of(pod)
-        return Facts(
+        facts = Facts(
             owner=Owner(self._cluster, registry.name, key.namespace, key.name),
             subject=subject,
             registration=self._cache.registrations.get(key),
@@ -68,8 +68,11 @@ class Gatherer:
             place=registry.place(node, f"{key}/{subject}", standing),
             standing=standing,
         )
+        name = _name_of_its_own(facts)
+        taken = self._acceptance.name_of_pod(key, registry.name, subject, name)
+        return replace(facts, name_taken=taken) if taken else facts
 
-    async def strangers(self, registry: Registry, key: RegistrationKey) -> tuple[Instance, ...]:
+    async def strangers(self, registry: Registry, key: RegistrationKey, subject: str) -> tuple[Instance, ...]:
         """What is nobody's under the registration's service name, where it adopts that. Raises the errors of Consul.
 
         One question at a time for each name: many subjects of a registration ask it together.
@@ -77,9 +80,13 @@ class Gatherer:
         registration = self._cache.registrations.get(key)
         if registration is None or not registration.adopts or registration.deleting or not registry.ready:
             return ()
-        about = (registry.name, registration.service)
+        each = registration.names_each
+        service = _name_of_its_own(self._alone(key, subject, registry)) if each else registration.service
+        if not service:
+            return ()
+        about = (registry.name, service)
         if about not in self._asking:
-            self._asking[about] = asyncio.ensure_future(registry.strangers(registration.service))
+            self._asking[about] = asyncio.ensure_future(registry.strangers(service))
             self._asking[about].add_done_callback(lambda _: self._asking.pop(about))
         return tuple(await asyncio.shield(self._asking[about]))
 
@@ -118,6 +125,19 @@ class Gatherer:
         if pod is None or not pod.node:
             return None
         return self._cache.nodes.get(pod.node) or Node("", pod.node, 0, {}, {})
+
+
+def _name_of_its_own(facts: Facts) -> str:
+    """The name that field paths make, or have made, for the subject; "" where they don't."""
+    if facts.registration is None or not facts.registration.names_each:
+        return ""
+    match desired(facts):
+        case Present(instance):
+            return instance.service
+        case Kept():
+            return next((i.service for i in facts.standing), "")
+        case _:
+            return ""
 
 
 def _pod_of(facts: Facts) -> str:

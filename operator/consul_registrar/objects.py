@@ -69,6 +69,11 @@ class Registration:
         return self.spec.service.name or self.key.name
 
     @property
+    def names_each(self) -> bool:
+        """Whether field paths make the name in Consul, for each Pod its own."""
+        return "$(" in self.service
+
+    @property
     def deleting(self) -> bool:
         return bool(self.meta.deleted)
 

@@ -136,7 +136,7 @@ class Reconciler:
     async def _pass(self, key: RegistrationKey, subject: str, registry: Registry) -> Result:
         """The whole way: gather -> desired -> plan -> quarantine -> write -> report."""
         try:
-            strangers = await self._gatherer.strangers(registry, key)
+            strangers = await self._gatherer.strangers(registry, key, subject)
         except ConsulError as error:
             facts = self._gatherer.facts(key, subject, registry)
             return self._failed(registry, facts, wanted(facts), error)
@@ -310,4 +310,5 @@ class Reconciler:
 
 def _depends(facts: Facts, want: Want) -> bool:
     """Whether another registration has the last word, whose refusal nobody would tell of."""
-    return isinstance(want, Ceded | Kept) and any(rival.publishes for rival in facts.rivals)
+    disputed = facts.name_taken is not None or any(rival.publishes for rival in facts.rivals)
+    return disputed and isinstance(want, Ceded | Kept)

@@ -4,7 +4,7 @@ import threading
 from collections.abc import Iterator
 
 import pytest
-from operator_world import EXAMPLES, World, deployment, eventually, registration
+from operator_world import EXAMPLES, World, deployment, eventually, pod, registration
 from scenarios.test_life_cycle import watching
 
 from devcluster import Cluster
@@ -99,6 +99,24 @@ def test_all_of_a_registration_is_read_anew_on_demand_and_nothing_is_written_whe
         eventually(lambda value=value: world.registration("anew")["status"].get("resync") == value)
         assert world.condition("anew")["reason"] == "Registered"
     assert {row["ServiceID"]: row["ModifyIndex"] for row in rows(world, service)} == before
+
+
+def test_each_pod_has_the_service_name_that_its_label_makes_and_a_bad_one_is_its_own_problem(
+    world: World, connection: str
+) -> None:
+    made = f"{connection}-$(metadata.labels['track'])"
+    world.apply(registering("each", "each", connection, service={"name": made}))
+    world.apply(*(pod(name, "each") for name in ("blue", "green", "bad")))
+    for name in ("blue", "green"):
+        world.kubectl("label", "pod", name, f"track={name}")
+    world.passing(f"{connection}-blue", 1)
+    world.passing(f"{connection}-green", 1)
+    assert "metadata.labels['track'] has no value" in world.says("each", "FieldPathNotFound")["message"]
+    world.kubectl("label", "pod", "bad", "track=fine")
+    world.passing(f"{connection}-fine", 1)
+    world.kubectl("label", "--overwrite", "pod", "blue", "track=green")
+    eventually(lambda: world.health(f"{connection}-green").keys() == {"blue", "green"})
+    eventually(lambda: world.health(f"{connection}-blue") == {})
 
 
 def test_of_two_that_publish_the_same_pods_the_older_does_and_the_younger_takes_over_without_a_gap(

@@ -172,6 +172,24 @@ TEMPLATE_CEL = (f"self.matches({cel_text(fieldpath.PATTERN)})", _PATHS)
 
 #: Schema extras and check of a text that may hold field paths.
 TEMPLATE = (AfterValidator(_is_template), Field(json_schema_extra=cel(TEMPLATE_CEL)))
+_NAME_MESSAGE = (
+    "must be letters, digits, dots, dashes and underscores, beginning and ending with a letter or digit, or a text that"
+    " field paths make so"
+)
+_NAME_CEL = (
+    f"self.matches({cel_text(SERVICE_NAME)}) || (self.contains('$(') && self.matches({cel_text(fieldpath.PATTERN)}))"
+)
+
+
+def _is_service_name(value: str) -> str:
+    if not re.fullmatch(SERVICE_NAME, value) and not ("$(" in value and fieldpath.is_template(value)):
+        raise ValueError(_NAME_MESSAGE)
+    return value
+
+
+#: Schema extras and check of a service name that may hold field paths.
+SERVICE_NAME_OR_TEMPLATE = AfterValidator(_is_service_name)
+SERVICE_NAME_CEL = (_NAME_CEL, _NAME_MESSAGE)
 MetaValue = Annotated[str, StringConstraints(min_length=1, max_length=512), *TEMPLATE]
 Tag = Annotated[str, StringConstraints(min_length=1, max_length=255), *TEMPLATE]
 

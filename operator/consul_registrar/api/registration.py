@@ -7,7 +7,8 @@ from pydantic import AfterValidator, Field, StringConstraints
 
 from consul_registrar.api.base import (
     OBJECT_NAME,
-    SERVICE_NAME,
+    SERVICE_NAME_CEL,
+    SERVICE_NAME_OR_TEMPLATE,
     SET,
     UNIQUE_NAMES,
     LiteralMeta,
@@ -86,14 +87,14 @@ def _are_names_of_addresses(value: dict[str, OtherAddress]) -> dict[str, OtherAd
 class Service(Model):
     """What is published in Consul."""
 
-    name: str | None = Field(
+    name: Annotated[str, StringConstraints(min_length=1, max_length=128), SERVICE_NAME_OR_TEMPLATE] | None = Field(
         default=None,
-        min_length=1,
-        max_length=128,
-        pattern=SERVICE_NAME,
-        description="Name of the service in Consul; default: the registration's own name. Names with other characters "
-        "than letters, digits and dashes, or over 63 of them, can't be resolved through Consul's DNS.",
-        json_schema_extra=cel(("self != 'consul'", "must not be 'consul': that service is Consul's own")),
+        description="Name of the service in Consul; default: the registration's own name. May hold field paths: then "
+        "each Pod is published under a name of its own. Names with other characters than letters, digits and dashes, "
+        "or over 63 of them, can't be resolved through Consul's DNS.",
+        json_schema_extra=cel(
+            ("self != 'consul'", "must not be 'consul': that service is Consul's own"), SERVICE_NAME_CEL
+        ),
     )
     port: PortRef | None = Field(
         default=None,

@@ -189,7 +189,7 @@ def test_the_same_outcomes_give_the_same_bytes_whenever_and_in_whatever_order(ou
 
 def test_status_is_what_its_schema_says() -> None:
     reaped = [{"subject": "u", "name": "n", "connection": "c", "at": OLD, "attempts": 1, "seen": "3/True/0"}]
-    made = status(picture(*ALL, down=DOWN, reaped=reaped), NOW)
+    made = status(picture(*ALL, down=DOWN, reaped=reaped, resync="one"), NOW)
     parsed = ServiceRegistrationStatus.model_validate(made)
     assert parsed.model_dump(by_alias=True) == made
 
