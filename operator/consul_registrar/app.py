@@ -42,14 +42,17 @@ from consul_registrar.standby import Standby
 
 logger = logging.getLogger(__name__)
 
-#: Subjects that are worked on at a time; most of that time they wait for Consul's answer.
-_CONCURRENCY = 512
+#: Subjects that are worked on at a time; most of that time they wait for Consul's answer. Of so many, a batch's worth
+#: waits for each node: what a batch writes to few nodes wakes few queries.
+_CONCURRENCY = 2048
 #: The same for a process that doesn't lead; its looks wait for nothing.
 _LOOKS = 1
 #: Seconds without a word from the API server after which what we know counts as stale (bookmarks come every minute).
 _STALE = 120.0
 #: The same for custom resources, which kopf watches: it tells of no bookmarks, so silence is normal between two lists.
 _STALE_RESOURCES = 900.0
+#: Objects that are made before garbage is looked for among them. Nearly all that are made go by themselves, or stay.
+_GARBAGE = 50_000
 _CLOSED = "the handler is closed"
 
 
@@ -288,6 +291,7 @@ class Operator:
             await source.synced.wait()
         self._standby.begin()
         gc.freeze()  # what is there by now stays: no look for garbage need pass over it again
+        gc.set_threshold(_GARBAGE)  # what comes stays too, as a rule: by default it is looked through time and again
         logger.info(
             "caches filled: %d Pods, %d nodes, %d registrations, %d connections",
             len(self._cache.pods()),

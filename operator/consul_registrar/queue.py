@@ -20,6 +20,7 @@ K = TypeVar("K", bound=Hashable)
 
 _FIRST_DELAY = 0.05
 _LONGEST_DELAY = 60.0
+_IN_A_ROW = 64
 
 
 class Queue(Generic[K]):
@@ -100,15 +101,17 @@ class Queue(Generic[K]):
     async def run(self, work: Callable[[K], Awaitable[None]], limit: int) -> None:
         """Work on keys as they come, up to `limit` at a time, until cancelled. `work` must not raise.
 
-        Keys that are cut off are ready again.
+        Of many, so many are begun in a row before the event loop has its turn. Keys that are cut off are ready again.
         """
         slots = asyncio.Semaphore(limit)
         try:
             async with asyncio.TaskGroup() as group:
-                while True:
+                for begun in itertools.count(1):
                     await slots.acquire()
                     key = await self._next()
                     group.create_task(self._one(key, work, slots))
+                    if not begun % _IN_A_ROW:
+                        await asyncio.sleep(0)
         finally:
             self._ready.update(dict.fromkeys(self._processing))
             self._processing.clear()

@@ -59,18 +59,20 @@ def choose(nodes: Sequence[str], identity: str, standing: Sequence[Instance]) ->
     stands = next((instance.node for instance in standing if instance.node in nodes), None)
     if stands is not None:
         return stands
-    seed = _number(f"{len(identity)}:{identity}")
-    return max(nodes, key=lambda node: _weight(seed, node))
+    weights = _weights(_number(f"{len(identity)}:{identity}"), nodes)
+    return nodes[weights.index(max(weights))]
 
 
-def _weight(seed: int, node: str) -> int:
-    """How much an identity prefers a node. Two rounds of splitmix64: a real hash for each node costs ten times that."""
-    mixed = (seed ^ _number_of_node(node)) * 0x9E3779B97F4A7C15 & _WORD
-    return (mixed ^ mixed >> 29) * 0xBF58476D1CE4E5B9 & _WORD
+def _weights(seed: int, nodes: Sequence[str]) -> list[int]:
+    """How much an identity prefers each node. Two rounds of splitmix64: a real hash for each costs ten times that."""
+    mixed = [(seed ^ number) * 0x9E3779B97F4A7C15 & _WORD for number in _numbers_of_nodes(tuple(nodes))]
+    return [(each ^ each >> 29) * 0xBF58476D1CE4E5B9 & _WORD for each in mixed]
 
 
 def _number(text: str) -> int:
     return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "big")
 
 
-_number_of_node = lru_cache(maxsize=1024)(_number)
+@lru_cache(maxsize=64)
+def _numbers_of_nodes(nodes: tuple[str, ...]) -> tuple[int, ...]:
+    return tuple(_number(node) for node in nodes)
