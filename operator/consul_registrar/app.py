@@ -30,13 +30,14 @@ from consul_registrar.credentials import ConsulConnections
 from consul_registrar.gates import Gates
 from consul_registrar.gather import Gatherer
 from consul_registrar.lifecycle import Lifecycle
-from consul_registrar.model import Key, Namespace, Pod, Reason
+from consul_registrar.model import Key, Namespace, Pod, Reason, RegistrationKey
 from consul_registrar.objects import Registration
 from consul_registrar.quarantine import Quarantine
 from consul_registrar.queue import Queue
 from consul_registrar.reaping import Reaped
 from consul_registrar.reconcile import Reconciler
 from consul_registrar.reports import Reports
+from consul_registrar.secret_values import SecretValues
 from consul_registrar.settings import Settings, default_connection, direct_tokens, split_address
 from consul_registrar.standby import Standby
 
@@ -109,7 +110,8 @@ class Operator:
         self._connection_status = ConnectionStatus(
             self._cache, self._consuls, self._quarantine, self._queue, self._cluster, _now
         )
-        gatherer = Gatherer(self._settings.cluster, self._cache, self._acceptance, self._cluster)
+        self._secrets = SecretValues(self._cluster.header, self._cache.registrations.get, self._secrets_changed)
+        gatherer = Gatherer(self._settings.cluster, self._cache, self._acceptance, self._cluster, self._secrets)
         self._gates = Gates(
             self._cache, self._consuls, gatherer, self._reports, self._cluster, enabled=settings.readiness_gate
         )
@@ -233,6 +235,10 @@ class Operator:
                 self._queue.add(Key(registration.key))
                 self._reports.touch(registration.key)
 
+    def _secrets_changed(self, users: AbstractSet[RegistrationKey]) -> None:
+        for key in users:
+            self._queue.add(Key(key))
+
     def _recorded_token(self, connection: str) -> Recorded | None:
         known = self._cache.connections.get(connection)
         return token_status.recorded(known.status) if known else None
@@ -285,6 +291,7 @@ class Operator:
             group.create_task(self._reports.run())
             group.create_task(self._gates.run())
             group.create_task(self._connection_status.run())
+            group.create_task(self._secrets.run())
 
     async def _caches_filled(self) -> None:
         for source in self._watched().values():

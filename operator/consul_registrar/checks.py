@@ -7,12 +7,12 @@ Consul holds. Which instance they belong to is decided in `desired.py`.
 import hashlib
 import json
 import re
-from collections.abc import Collection
-from dataclasses import asdict, dataclass
+from collections.abc import Collection, Mapping
+from dataclasses import asdict, dataclass, field, replace
 
 from consul_registrar.api.base import milliseconds
 from consul_registrar.api.check import Check as CheckSpec
-from consul_registrar.api.check import Http
+from consul_registrar.api.check import Header, Http
 from consul_registrar.api.registration import ServiceRegistrationSpec
 from consul_registrar.fieldpath import NO_VALUES, MissingValue, Values, substitute
 from consul_registrar.model import (
@@ -22,6 +22,7 @@ from consul_registrar.model import (
     GrpcProbe,
     H2PingProbe,
     Health,
+    Hidden,
     HttpProbe,
     Pod,
     Probe,
@@ -42,6 +43,11 @@ _PATH = re.compile(r"/[!-\"$-~]{0,2047}")
 _HEADER = re.compile(r"[ -~]{0,1024}")
 
 
+#: What is known of Secrets, by name and key.
+Secrets = Mapping[tuple[str, str], Hidden | Reason]
+_NOT_READ = Reason("SecretUnreadable", "the Secret was not read yet")
+
+
 class Unpublishable(Exception):
     """A Pod can't be published as its registration asks; the reason says what must be."""
 
@@ -60,6 +66,7 @@ class Target:
     pod: Pod | None = None
     values: Values = NO_VALUES
     on_node: bool = False
+    secrets: Secrets = field(default_factory=dict)
 
 
 def filled(text: str, values: Values, where: str) -> str:
@@ -169,7 +176,7 @@ def _http(name: str, http: Http, target: Target, timing: Timing) -> HttpProbe:
     path = _sound(
         filled(http.path, target.values, f"{where}.path"), _PATH, f"{where}.path", "a path without spaces or #"
     )
-    headers = [(h.name, filled(h.value, target.values, f"{where}.headers[{h.name}]")) for h in http.headers]
+    headers = [(h.name, _value(h, target, f"{where}.headers[{h.name}]")) for h in http.headers]
     for header, value in headers:
         _sound(value, _HEADER, f"{where}.headers[{header}]", "at most 1024 printable characters")
     return HttpProbe(
@@ -181,6 +188,16 @@ def _http(name: str, http: Http, target: Target, timing: Timing) -> HttpProbe:
         tls_skip_verify=http.tls_skip_verify,
         timing=timing,
     )
+
+
+def _value(header: Header, target: Target, where: str) -> str:
+    if header.value_from is None:
+        return filled(header.value or "", target.values, where)
+    ref = header.value_from.secret_key_ref
+    found = target.secrets.get((ref.name, ref.key), _NOT_READ)
+    if isinstance(found, Reason):
+        raise Unpublishable(found.code, f"{where}: {found.message}")
+    return found
 
 
 def _sound(text: str, pattern: re.Pattern[str], where: str, what: str) -> str:
@@ -222,10 +239,18 @@ def _hashed(check: Check) -> dict[str, object]:
     return {
         "id": check.id,
         "name": check.name,
-        "probe": {} if isinstance(check.probe, Readiness) else check.probe and asdict(check.probe),
+        "probe": {} if isinstance(check.probe, Readiness) else check.probe and asdict(_masked(check.probe)),
         "status": None if isinstance(check.probe, Readiness) else check.status,
         "notes": check.notes,
     }
+
+
+def _masked(probe: Probe) -> Probe:
+    """What is secret has the version of its Secret in its place: nothing of the value can be found out."""
+    if not isinstance(probe, HttpProbe) or not any(isinstance(value, Hidden) for _, value in probe.headers):
+        return probe
+    shown = ((name, f"secret {value.version}" if isinstance(value, Hidden) else value) for name, value in probe.headers)
+    return replace(probe, headers=tuple(shown))
 
 
 def _reaps(check: Check) -> bool:

@@ -33,7 +33,7 @@ from consul_registrar.kube import (
     remove_finalizer,
     take_annotation,
 )
-from consul_registrar.model import Gate, Pod, Reason, RegistrationKey
+from consul_registrar.model import Gate, Hidden, Pod, Reason, RegistrationKey
 from consul_registrar.objects import FINALIZER, Connection, Registration
 
 
@@ -121,11 +121,24 @@ class Cluster:
     async def secret(self, ref: SecretKeyRef) -> str:
         """The text of one key. Raises Unusable where it can't be had."""
         try:
-            return await read_secret(self._client, ref.namespace, ref.name, ref.key)
+            value, _ = await read_secret(self._client, ref.namespace, ref.name, ref.key)
         except (NotFound, Invalid) as error:
             raise Unusable(Reason("SecretNotFound", str(error))) from error
         except KubeError as error:
             raise Unusable(Reason("SecretUnreadable", f"Secret {ref.namespace}/{ref.name}: {error}")) from error
+        return value
+
+    # secret_values.Read
+
+    async def header(self, namespace: str, name: str, key: str) -> Hidden | Reason:
+        """The value of one key, with what tells it from others."""
+        try:
+            value, version = await read_secret(self._client, namespace, name, key)
+        except (NotFound, Invalid) as error:
+            return Reason("SecretNotFound", str(error))
+        except KubeError as error:
+            return Reason("SecretUnreadable", f"Secret {namespace}/{name}: {error}")
+        return Hidden(value.strip(), version)
 
     # credentials.ReadUid
 

@@ -17,7 +17,7 @@ all in `acceptance.py`.
 import hashlib
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from consul_registrar import fieldpath, model
 from consul_registrar.api.base import SERVICE_NAME
@@ -30,7 +30,7 @@ from consul_registrar.api.registration import (
     ServiceWeights,
 )
 from consul_registrar.changes import Cause
-from consul_registrar.checks import Target, Unpublishable, checks_hash, checks_of, filled, published_port
+from consul_registrar.checks import Secrets, Target, Unpublishable, checks_hash, checks_of, filled, published_port
 from consul_registrar.model import Check, Instance, Node, Owner, Pod, Reason, RegistrationKey, TaggedAddress, Weights
 from consul_registrar.objects import Registration
 from consul_registrar.selectors import selects
@@ -79,6 +79,7 @@ class Facts:
     rivals: tuple[Rival, ...] = ()
     strangers: tuple[Instance, ...] = ()
     name_taken: Reason | None = None
+    secrets: Secrets = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -249,7 +250,7 @@ def _of_pod(facts: Facts, place: str, service: str, spec: ServiceRegistrationSpe
     address = _address(pod, spec.pods)
     port = published_port(spec.service.port, pod.ports, on_node=on_node)
     name = _instance_id(facts, place, service, pod.name)
-    checks = checks_of(spec, Target(name, address, port, pod, values, on_node))
+    checks = checks_of(spec, Target(name, address, port, pod, values, on_node, facts.secrets))
     identity = {model.META_POD: pod.name, model.META_POD_UID: pod.uid, model.META_NODE: pod.node}
     return Instance(
         node=place,
@@ -269,7 +270,9 @@ def _of_pod(facts: Facts, place: str, service: str, spec: ServiceRegistrationSpe
 def _of_endpoint(facts: Facts, place: str, service: str, spec: ServiceRegistrationSpec, endpoint: Endpoint) -> Instance:
     values = _endpoint_values(facts)
     name = _instance_id(facts, place, service, endpoint.name)
-    checks = checks_of(spec, Target(name, endpoint.address, endpoint.port, values=values), endpoint.checks)
+    checks = checks_of(
+        spec, Target(name, endpoint.address, endpoint.port, values=values, secrets=facts.secrets), endpoint.checks
+    )
     own, tags = _owner_meta(facts.owner) | {model.META_ENDPOINT: endpoint.name}, _tags(spec.service.tags, values)
     weights = endpoint.weights or spec.service.weights
     return Instance(

@@ -17,6 +17,7 @@ from consul_registrar.model import Instance, Node, Owner, Pod, RegistrationKey
 from consul_registrar.objects import Registration
 from consul_registrar.outcomes import name_of
 from consul_registrar.rivals import rivals
+from consul_registrar.secret_values import SecretValues
 
 
 class Unconfirmed(Exception):
@@ -34,7 +35,8 @@ class Fresh(Protocol):
 class Gatherer:
     """Puts facts together."""
 
-    def __init__(self, cluster: str, cache: Cache, acceptance: Acceptance, fresh: Fresh) -> None:
+    def __init__(self, cluster: str, cache: Cache, acceptance: Acceptance, fresh: Fresh, secrets: SecretValues) -> None:
+        self._secrets = secrets
         self._cluster = cluster
         self._cache = cache
         self._acceptance = acceptance
@@ -55,22 +57,30 @@ class Gatherer:
                 yield self._alone(other, subject, registry)
 
     def _alone(self, key: RegistrationKey, subject: str, registry: Registry) -> Facts:
+        registration = self._cache.registrations.get(key)
         standing = registry.instances(key, subject)
         pod = self._cache.pod(subject)
         node = self._node_of(pod)
         facts = Facts(
             owner=Owner(self._cluster, registry.name, key.namespace, key.name),
             subject=subject,
-            registration=self._cache.registrations.get(key),
+            registration=registration,
             refused=self._acceptance.refusal(key),
             pod=pod,
             node=node,
             place=registry.place(node, f"{key}/{subject}", standing),
             standing=standing,
+            secrets=self._secrets.values(registration) if registration and registration.secrets else {},
         )
         name = _name_of_its_own(facts)
         taken = self._acceptance.name_of_pod(key, registry.name, subject, name)
         return replace(facts, name_taken=taken) if taken else facts
+
+    async def read_secrets(self, key: RegistrationKey) -> None:
+        """Read the Secrets that the registration's checks name, where they aren't known yet."""
+        registration = self._cache.registrations.get(key)
+        if registration is not None and registration.secrets:
+            await self._secrets.need(registration)
 
     async def strangers(self, registry: Registry, key: RegistrationKey, subject: str) -> tuple[Instance, ...]:
         """What is nobody's under the registration's service name, where it adopts that. Raises the errors of Consul.

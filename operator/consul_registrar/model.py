@@ -7,7 +7,7 @@ What should stand in Consul is decided in `desired.py`, what to do about the dif
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 
 class RegistrationKey(NamedTuple):
@@ -69,6 +69,21 @@ class Reason:
 
     code: str
     message: str
+
+
+class Hidden(str):
+    """A value out of a Secret: never shown. `version` stands for it where it is compared by others."""
+
+    __slots__ = ("version",)
+    version: str
+
+    def __new__(cls, value: str, version: str) -> Self:
+        made = super().__new__(cls, value)
+        made.version = version
+        return made
+
+    def __repr__(self) -> str:
+        return "'***'"
 
 
 # --- checks -------------------------------------------------------------------------------------------------------

@@ -56,10 +56,13 @@ class Registration:
     status: Mapping[str, Any]
     connections: tuple[str, ...] = field(init=False, compare=False)
     """The connections that it wants to be registered in; worked out once, since each event asks for them."""
+    secrets: tuple[tuple[str, str], ...] = field(init=False, compare=False)
+    """The Secrets of its namespace, with their keys, that its checks name."""
 
     def __post_init__(self) -> None:
         names = () if isinstance(self.spec, Reason) else tuple(ref.name for ref in self.spec.consul_refs)
         object.__setattr__(self, "connections", names)
+        object.__setattr__(self, "secrets", () if isinstance(self.spec, Reason) else _secrets(self.spec))
 
     @property
     def service(self) -> str:
@@ -115,6 +118,12 @@ def registration(body: Mapping[str, Any]) -> Registration:
     if isinstance(spec, ServiceRegistrationSpec):
         spec = _named_well(spec, key.name)
     return Registration(key, _meta(metadata), spec, body.get("status") or {})
+
+
+def _secrets(spec: ServiceRegistrationSpec) -> tuple[tuple[str, str], ...]:
+    headers = (header for check in spec.checks or () if check.http for header in check.http.headers)
+    refs = {header.value_from.secret_key_ref for header in headers if header.value_from}
+    return tuple(sorted((ref.name, ref.key) for ref in refs))
 
 
 def _named_well(spec: ServiceRegistrationSpec, name: str) -> ServiceRegistrationSpec | Reason:

@@ -135,6 +135,7 @@ class Reconciler:
 
     async def _pass(self, key: RegistrationKey, subject: str, registry: Registry) -> Result:
         """The whole way: gather -> desired -> plan -> quarantine -> write -> report."""
+        await self._gatherer.read_secrets(key)
         try:
             strangers = await self._gatherer.strangers(registry, key, subject)
         except ConsulError as error:
@@ -191,7 +192,8 @@ class Reconciler:
         if not isinstance(planned, Planned):
             return planned
         registration = planned.facts.registration
-        if planned.passing or (registration is not None and registration.adopts):  # nobody was asked for strangers
+        asks = registration is not None and (registration.adopts or registration.secrets)  # and nobody was asked
+        if planned.passing or asks:
             return None
         self._quarantine.withdraw(registry.name, Key(key, subject))
         return self._done(registry, planned)

@@ -4,7 +4,7 @@ import threading
 from collections.abc import Iterator
 
 import pytest
-from operator_world import EXAMPLES, World, deployment, eventually, pod, registration
+from operator_world import EXAMPLES, Operator, World, deployment, eventually, pod, registration
 from scenarios.test_life_cycle import watching
 
 from devcluster import Cluster
@@ -117,6 +117,32 @@ def test_each_pod_has_the_service_name_that_its_label_makes_and_a_bad_one_is_its
     world.kubectl("label", "--overwrite", "pod", "blue", "track=green")
     eventually(lambda: world.health(f"{connection}-green").keys() == {"blue", "green"})
     eventually(lambda: world.health(f"{connection}-blue") == {})
+
+
+def test_a_header_out_of_a_secret_reaches_agents_only_and_is_shown_nowhere(
+    world: World, operator: Operator, connection: str
+) -> None:
+    service, value = f"secret-{connection}", "s3cret-of-the-probe"
+    world.apply({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "probe"}, "stringData": {"token": value}})
+    header = {"name": "X-Probe", "valueFrom": {"secretKeyRef": {"name": "probe", "key": "token"}}}
+    checks = [{"name": "health", "http": {"headers": [header]}, "interval": "1s"}]
+    world.apply(registering("secret", "secret", connection, service={"name": service}, checks=checks))
+    world.apply(pod("one", "secret"))
+    if connection == "default":
+        eventually(lambda: len(rows(world, service)) == 1)
+        world.says("secret", "Registered")
+        world.kubectl("delete", "secret", "probe")
+        assert "Secret" in world.says("secret", "SecretNotFound")["message"]
+        assert len(rows(world, service)) == 1
+    else:
+        assert "a header from a Secret" in world.says("secret", "CheckNotSupported")["message"]
+        assert rows(world, service) == []
+    seen = (
+        world.consul(f"/v1/health/service/{service}"),
+        world.registration("secret")["status"],
+        world.kubectl("get", "events"),
+    )
+    assert value not in f"{seen}{operator.log}"
 
 
 def test_of_two_that_publish_the_same_pods_the_older_does_and_the_younger_takes_over_without_a_gap(

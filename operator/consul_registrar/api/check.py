@@ -2,9 +2,10 @@
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, StringConstraints
 
 from consul_registrar.api.base import (
+    OBJECT_NAME,
     TEMPLATE,
     UNIQUE_NAMES,
     Duration,
@@ -19,14 +20,42 @@ class Empty(Model):
     """An object without fields: its presence says everything."""
 
 
+class LocalSecretKey(Model):
+    """One key of a Secret of the registration's namespace."""
+
+    name: str = Field(min_length=1, max_length=253, pattern=OBJECT_NAME, description="Name of the Secret.")
+    key: str = Field(min_length=1, max_length=253, pattern=r"^[-._a-zA-Z0-9]+$", description="Key in the Secret.")
+
+
+class ValueFrom(Model):
+    """Where a value comes from."""
+
+    secret_key_ref: LocalSecretKey = Field(
+        description="A key of a Secret of the registration's namespace, which the operator must be allowed to get. It "
+        "is read again every 30 s."
+    )
+
+
 class Header(Model):
-    """One header of an HTTP check."""
+    """One header of an HTTP check: exactly one of value and valueFrom."""
 
     name: str = Field(
         min_length=1, max_length=128, pattern=r"^[A-Za-z0-9!#$%&'*+.^_`|~-]+$", description="Name of the header."
     )
-    value: Annotated[str, *TEMPLATE] = Field(
-        max_length=512, pattern=r"^[^\r\n]*$", description="Value of the header. May hold field paths."
+    value: Annotated[str, StringConstraints(max_length=512, pattern=r"^[^\r\n]*$"), *TEMPLATE] | None = Field(
+        default=None, description="Value of the header. May hold field paths."
+    )
+    value_from: ValueFrom | None = Field(
+        default=None,
+        description="Where the value comes from, for what is secret. Only agents are given such headers (mode Agent): "
+        "the catalog would show them to its readers.",
+    )
+    rules = (
+        Rule(
+            "has(self.value) != has(self.valueFrom)",
+            "must have exactly one of value and valueFrom",
+            lambda self: (self.value is None) != (self.value_from is None),
+        ),
     )
 
 

@@ -15,7 +15,7 @@ from consul_registrar.consul import wire
 from consul_registrar.consul.answers import Answer
 from consul_registrar.consul.errors import Invalid, Misdirected
 from consul_registrar.consul.virtual import ADDRESS
-from consul_registrar.model import Check, Health, HttpProbe, Instance, Readiness, Reason, TcpProbe
+from consul_registrar.model import Check, Health, Hidden, HttpProbe, Instance, Readiness, Reason, TcpProbe
 
 _OUTPUT = {
     Health.PASSING: "Kubernetes reports it ready.",
@@ -138,6 +138,8 @@ def _refuse_unsupported(check: Check, probe: TcpProbe | HttpProbe) -> None:
         raise _unsupported(check, "thresholds: consul-esm has them for all checks alike, in its configuration")
     if isinstance(probe, HttpProbe) and probe.body:
         raise _unsupported(check, "a body: consul-esm sends none")
+    if isinstance(probe, HttpProbe) and any(isinstance(value, Hidden) for _, value in probe.headers):
+        raise _unsupported(check, "a header from a Secret: the catalog would show it to whoever may read it")
 
 
 def _unsupported(check: Check, what: str) -> Invalid:

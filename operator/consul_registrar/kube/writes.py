@@ -198,12 +198,18 @@ async def namespace_uid(client: KubeClient, name: str) -> str:
     return msgspec.json.decode(await client.get(f"/api/v1/namespaces/{quote(name)}"), type=_Object).metadata.uid
 
 
+class _SecretMeta(msgspec.Struct, rename="camel"):
+    uid: str = ""
+    resource_version: str = ""
+
+
 class _Secret(msgspec.Struct):
     data: dict[str, str] | None = None
+    metadata: _SecretMeta = msgspec.field(default_factory=_SecretMeta)
 
 
-async def read_secret(client: KubeClient, namespace: str, name: str, key: str) -> str:
-    """The text of one key of a Secret. Never logged, nor part of an error.
+async def read_secret(client: KubeClient, namespace: str, name: str, key: str) -> tuple[str, str]:
+    """The text of one key of a Secret, and what names the Secret's version. Never logged, nor part of an error.
 
     Raises `NotFound` where Secret or key are missing, `Invalid` where the value is no text, else `KubeError`.
     """
@@ -212,10 +218,12 @@ async def read_secret(client: KubeClient, namespace: str, name: str, key: str) -
         raw = await client.get(f"/api/v1/namespaces/{quote(namespace)}/secrets/{quote(name)}")
     except NotFound:
         raise NotFound(f"{secret} does not exist") from None
-    encoded = (msgspec.json.decode(raw, type=_Secret).data or {}).get(key)
+    found = msgspec.json.decode(raw, type=_Secret)
+    encoded = (found.data or {}).get(key)
     if encoded is None:
         raise NotFound(f"{secret} has no key {key!r}")
     try:
-        return base64.b64decode(encoded, validate=True).decode()
+        value = base64.b64decode(encoded, validate=True).decode()
     except (binascii.Error, UnicodeDecodeError):
         raise Invalid(f"{secret}: the value of key {key!r} is not text") from None
+    return value, f"{found.metadata.uid}/{found.metadata.resource_version}"

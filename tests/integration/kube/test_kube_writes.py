@@ -144,7 +144,7 @@ async def test_fresh_reads_say_none_of_what_is_not_there(client: KubeClient, nam
 async def test_secrets_are_read_and_what_is_missing_is_named(client: KubeClient, namespace: str) -> None:
     data = {"token": base64.b64encode(b"s3cret").decode(), "binary": base64.b64encode(b"\xff\xfe").decode()}
     await client.create(f"/api/v1/namespaces/{namespace}/secrets", {"metadata": {"name": "consul"}, "data": data})
-    assert await read_secret(client, namespace, "consul", "token") == "s3cret"
+    assert (await read_secret(client, namespace, "consul", "token"))[0] == "s3cret"
     with pytest.raises(NotFound, match="has no key 'other'"):
         await read_secret(client, namespace, "consul", "other")
     with pytest.raises(NotFound, match="does not exist"):

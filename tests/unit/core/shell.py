@@ -18,13 +18,14 @@ from consul_registrar.gates import Gates
 from consul_registrar.gather import Gatherer, Unconfirmed
 from consul_registrar.kube import CustomObject, KubeError
 from consul_registrar.lifecycle import Lifecycle
-from consul_registrar.model import Gate, Instance, Key, Node, Pod, Reason, RegistrationKey
+from consul_registrar.model import Gate, Hidden, Instance, Key, Node, Pod, Reason, RegistrationKey
 from consul_registrar.objects import Registration, registration
 from consul_registrar.quarantine import Quarantine
 from consul_registrar.queue import Queue
 from consul_registrar.reaping import Reaped
 from consul_registrar.reconcile import Reconciler
 from consul_registrar.reports import Reports
+from consul_registrar.secret_values import SecretValues
 from consul_registrar.standby import Standby
 from laws.worlds import Consul
 from unit.core.build import connection
@@ -121,6 +122,8 @@ class FakeCluster:
     statuses: list[tuple[float, Any]] = field(default_factory=list)
     events: list[tuple[str, bool]] = field(default_factory=list)
     finalizers: list[str] = field(default_factory=list)
+    secrets: dict[tuple[str, str, str], Hidden | Reason] = field(default_factory=dict)
+    secret_reads: int = 0
     answers_given: list[tuple[float, str, str]] = field(default_factory=list)
     gate_errors: list[KubeError] = field(default_factory=list)
     answered: Callable[[Pod], None] = lambda _: None
@@ -167,6 +170,10 @@ class FakeCluster:
     async def event_pod(self, found: Pod, reason: Reason) -> None:
         self.events.append((reason.code, True))
 
+    async def header(self, namespace: str, name: str, key: str) -> Hidden | Reason:
+        self.secret_reads += 1
+        return self.secrets.get((namespace, name, key), Reason("SecretNotFound", f"Secret {namespace}/{name}"))
+
     @property
     def ready(self) -> tuple[str, str]:
         """Status and reason of the condition Ready as written last."""
@@ -195,7 +202,8 @@ class World:
             now=lambda: f"{elapsed():.0f}",
             text=str,
         )
-        gatherer = Gatherer("prod", self.cache, self.acceptance, self.cluster)
+        self.secrets = SecretValues(self.cluster.header, self.cache.registrations.get, self._secrets_changed)
+        gatherer = Gatherer("prod", self.cache, self.acceptance, self.cluster, self.secrets)
         self.quarantine = Quarantine(self.consuls, elapsed)
         self.doubts: list[float] = []
         self.reconciler = Reconciler(
@@ -260,6 +268,10 @@ class World:
         self.registrations.put(told)
         return found.key
 
+    def _secrets_changed(self, users: Any) -> None:
+        for key in users:
+            self.queue.add(Key(key))
+
     def run_pod(self, pod: Pod) -> None:
         self.cluster.pods[pod.namespace, pod.name] = pod
         self.pods.put(pod)
@@ -283,7 +295,13 @@ class World:
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
-        parts = (self.consuls.run(), self.queue.run(self._work, 8), self.reports.run(), self.gates.run())
+        parts = (
+            self.secrets.run(),
+            self.consuls.run(),
+            self.queue.run(self._work, 8),
+            self.reports.run(),
+            self.gates.run(),
+        )
         async with self._at_work(*parts):
             yield
 

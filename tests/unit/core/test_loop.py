@@ -8,7 +8,7 @@ import pytest
 
 from consul_registrar.changes import Cause, Deregister, Register
 from consul_registrar.consul.errors import Denied, NotSent, Throttled
-from consul_registrar.model import Key, Namespace
+from consul_registrar.model import Hidden, HttpProbe, Key, Namespace
 from consul_registrar.objects import ADOPT, FINALIZER, RESYNC, SKIP_DEREGISTRATION
 from unit.core.build import KEY, NOW, body, node, of_endpoints, of_pods, pod, reason
 from unit.core.instant import instantly
@@ -142,6 +142,66 @@ async def test_what_was_read_anew_before_a_restart_is_not_again() -> None:
         await passes(3)
     assert world.consul.rereads == 0
     assert world.cluster.statuses[-1][1]["resync"] == "one"
+
+
+SECRETLY = {"name": "Authorization", "valueFrom": {"secretKeyRef": {"name": "probe", "key": "token"}}}
+WITH_SECRET = of_pods(checks=[{"name": "health", "http": {"headers": [SECRETLY]}}])
+
+
+def header_of(world: World) -> str:
+    (one,) = world.consul.held
+    (check,) = one.checks
+    assert isinstance(check.probe, HttpProbe)
+    return check.probe.headers[0][1]
+
+
+@instantly
+async def test_a_header_out_of_a_secret_follows_it_and_is_seen_nowhere(caplog: Any) -> None:
+    caplog.set_level("DEBUG")
+    world = World()
+    reads = ("shop", "probe", "token")
+    world.cluster.secrets[reads] = Hidden("s3cret-one", "uid/1")
+    async with world.running():
+        world.apply(body(WITH_SECRET, **HELD))
+        for number in range(5):
+            world.run_pod(pod(f"web-{number}"))
+        await passes(3)
+        assert world.cluster.secret_reads == 1
+        for name in ("web-1", "web-2", "web-3", "web-4"):
+            world.pods.remove(f"uid-{name}")
+        await passes(1)
+        assert header_of(world) == "s3cret-one"
+        before = world.consul.held[0].meta
+        world.cluster.secrets[reads] = Hidden("s3cret-two", "uid/2")
+        await passes(40)
+        assert header_of(world) == "s3cret-two"
+        assert world.consul.held[0].meta != before
+        world.cluster.secrets[reads] = reason("SecretUnreadable")
+        await passes(40)
+        assert header_of(world) == "s3cret-two"
+        del world.cluster.secrets[reads]
+        await passes(40)
+    assert world.cluster.ready == ("False", "SecretNotFound")
+    assert header_of(world) == "s3cret-two"
+    assert "s3cret" not in f"{caplog.text}{world.cluster.statuses}{world.cluster.events}{world.consul.written}"
+
+
+@instantly
+async def test_a_secret_that_can_not_be_read_keeps_the_pods_out_and_is_asked_for_again() -> None:
+    world = World()
+    async with world.running():
+        world.apply(body(WITH_SECRET, **HELD))
+        world.run_pod(pod())
+        await passes(3)
+        assert (world.consul.held, world.cluster.ready) == ([], ("False", "SecretNotFound"))
+        world.cluster.secrets["shop", "probe", "token"] = Hidden("s3cret", "uid/1")
+        await passes(40)
+        assert header_of(world) == "s3cret"
+        world.apply(body(generation=4, **HELD))
+        await passes(40)
+        reads = world.cluster.secret_reads
+        await passes(100)
+    assert world.cluster.secret_reads == reads
 
 
 ADOPTS = {"annotations": {ADOPT: "true"}}

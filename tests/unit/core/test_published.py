@@ -8,12 +8,14 @@ import pytest
 from consul_registrar.changes import Cause
 from consul_registrar.desired import Absent, Kept, Present, desired
 from consul_registrar.model import (
+    META_HASH,
     AliasProbe,
     Check,
     ContainerPort,
     GrpcProbe,
     H2PingProbe,
     Health,
+    Hidden,
     HttpProbe,
     Readiness,
     TaggedAddress,
@@ -246,3 +248,24 @@ def test_it_goes_when_the_pod_has_or_nobody_wants_it_to_stay(known: Any) -> None
     want = desired(known)
     assert isinstance(want, Absent)
     assert want.cause is Cause.GONE
+
+
+def test_what_is_secret_is_not_in_the_hash_but_its_version_is() -> None:
+    """Else somebody who reads the metadata could try values until one fits."""
+    header = {"name": "X", "valueFrom": {"secretKeyRef": {"name": "s", "key": "k"}}}
+    spec = of_pods(checks=[{"name": "probe", "http": {"headers": [header]}}])
+
+    def hashed(value: str, version: str) -> str:
+        return instance(spec, secrets={("s", "k"): Hidden(value, version)}).meta_value(META_HASH)
+
+    assert hashed("one", "1") == hashed("two", "1") != hashed("one", "2")
+    assert "s3cret" not in repr(instance(spec, secrets={("s", "k"): Hidden("s3cret", "1")}))
+
+
+def test_a_value_out_of_a_secret_that_no_header_may_have_is_refused_without_showing_it() -> None:
+    header = {"name": "X", "valueFrom": {"secretKeyRef": {"name": "s", "key": "k"}}}
+    spec = of_pods(checks=[{"name": "probe", "http": {"headers": [header]}}])
+    want = desired(facts(spec, secrets={("s", "k"): Hidden("a\r\nHost: b", "1")}))
+    assert isinstance(want, Kept)
+    assert want.reason.code == "ValueInvalid"
+    assert "Host" not in want.reason.message
