@@ -7,7 +7,7 @@ Consul holds. Which instance they belong to is decided in `desired.py`.
 import hashlib
 import json
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
 
 from consul_registrar.api.base import milliseconds
@@ -27,6 +27,7 @@ from consul_registrar.model import (
     Pod,
     Probe,
     Readiness,
+    ReadinessProbe,
     Reason,
     TcpProbe,
     Timing,
@@ -121,7 +122,9 @@ def checks_of(spec: ServiceRegistrationSpec, target: Target, named: Collection[s
     checks = tuple(_check(c, target) for c in specs)
     if target.pod is None:
         return checks
-    if spec.checks is None:
+    if spec.checks_from_probes:
+        checks = (*checks, *_from_probes(target, target.pod))
+    if spec.checks is None and not checks:
         return (_readiness("readiness", "", target.instance_id, target.pod),)
     drains = spec.pods is not None and spec.pods.on_termination == "Critical"
     if drains and not any(isinstance(c.probe, Readiness) for c in checks):
@@ -170,9 +173,57 @@ def _probe(spec: CheckSpec, target: Target) -> tuple[str, Probe]:
     return "alias", AliasProbe(spec.alias.service_id, spec.alias.node)
 
 
+def _from_probes(target: Target, pod: Pod) -> Iterator[Check]:
+    """One check for each container that has a readiness probe, as the kubelet runs it. Raises Unpublishable."""
+    if not pod.probes:
+        message = "spec.checksFromProbes: no container of the Pod has a readiness probe"
+        raise Unpublishable("ProbeNotFound", message)
+    for probe in pod.probes:
+        name = f"probe:{probe.container}"
+        derived = _from_probe(probe, target, pod)
+        yield Check(f"{target.instance_id}:{name}:{probe.kind}", name, derived, None, "the container's readiness probe")
+
+
+def _from_probe(probe: ReadinessProbe, target: Target, pod: Pod) -> Probe:
+    """The kubelet doesn't verify certificates, so neither does the check. A threshold of one is Consul's default."""
+    where = f"spec.checksFromProbes: the readiness probe of container {probe.container!r}"
+    if probe.kind == "exec":
+        raise Unpublishable("ProbeNotSupported", f"{where} runs a command, which only the kubelet can")
+    if probe.host:
+        raise Unpublishable("ProbeNotSupported", f"{where} has a host ({probe.host}): checks go to the Pod itself")
+    timing = Timing(
+        interval=probe.period * 1000,
+        timeout=probe.timeout * 1000,
+        success_before_passing=probe.successes if probe.successes > 1 else 0,
+        failures_before_critical=probe.failures if probe.failures > 1 else 0,
+    )
+    port = published_port(probe.port, pod.ports, on_node=target.on_node)
+    if probe.kind == "tcp":
+        return TcpProbe(target.host, port, timing)
+    if probe.kind == "grpc":
+        return GrpcProbe(
+            target.host, port, probe.text, tls=False, tls_server_name="", tls_skip_verify=False, timing=timing
+        )
+    path = _sound("/" + probe.text.lstrip("/"), _PATH, where, "a path without spaces or #")
+    for header, value in probe.headers:
+        _sound(value, _HEADER, f"{where}, header {header}", "at most 1024 printable characters")
+    return HttpProbe(
+        url=f"{'https' if probe.https else 'http'}://{_in_url(target.host)}:{port}{path}",
+        method="GET",
+        headers=tuple(sorted(probe.headers)),
+        body="",
+        tls_server_name="",
+        tls_skip_verify=probe.https,
+        timing=timing,
+    )
+
+
+def _in_url(host: str) -> str:
+    return f"[{host}]" if ":" in host else host
+
+
 def _http(name: str, http: Http, target: Target, timing: Timing) -> HttpProbe:
     where = f"spec.checks[{name}].http"
-    shown = f"[{target.host}]" if ":" in target.host else target.host
     path = _sound(
         filled(http.path, target.values, f"{where}.path"), _PATH, f"{where}.path", "a path without spaces or #"
     )
@@ -180,7 +231,7 @@ def _http(name: str, http: Http, target: Target, timing: Timing) -> HttpProbe:
     for header, value in headers:
         _sound(value, _HEADER, f"{where}.headers[{header}]", "at most 1024 printable characters")
     return HttpProbe(
-        url=f"{http.scheme}://{shown}:{_port(http.port, target)}{path}",
+        url=f"{http.scheme}://{_in_url(target.host)}:{_port(http.port, target)}{path}",
         method=http.method,
         headers=tuple(sorted(headers)),
         body=http.body,

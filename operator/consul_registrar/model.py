@@ -304,6 +304,26 @@ class Gate:
 
 
 @dataclass(frozen=True, slots=True)
+class ReadinessProbe:
+    """How the kubelet finds out whether a container is ready. `kind`: http, tcp, grpc or exec; `text`: path or service.
+
+    Seconds; thresholds count consecutive results.
+    """
+
+    container: str
+    kind: str
+    host: str
+    port: int | str
+    text: str
+    https: bool
+    headers: tuple[tuple[str, str], ...]
+    period: int
+    timeout: int
+    successes: int
+    failures: int
+
+
+@dataclass(frozen=True, slots=True)
 class Pod:
     """A Pod, cut down to what a registration can use.
 
@@ -330,6 +350,7 @@ class Pod:
     host_ips: tuple[str, ...] = ()
     deleted: bool = False
     gate: Gate | None = None
+    probes: tuple[ReadinessProbe, ...] = ()
 
     @property
     def finished(self) -> bool:

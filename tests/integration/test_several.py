@@ -4,7 +4,7 @@ import threading
 from collections.abc import Iterator
 
 import pytest
-from operator_world import EXAMPLES, Operator, World, deployment, eventually, pod, registration
+from operator_world import EXAMPLES, Operator, World, deployment, eventually, pod, registration, statuses
 from scenarios.test_life_cycle import watching
 
 from devcluster import Cluster
@@ -143,6 +143,23 @@ def test_a_header_out_of_a_secret_reaches_agents_only_and_is_shown_nowhere(
         world.kubectl("get", "events"),
     )
     assert value not in f"{seen}{operator.log}"
+
+
+def test_checks_out_of_readiness_probes_are_run_by_agents_and_refused_where_thresholds_are_not_to_be_had(
+    world: World, connection: str
+) -> None:
+    service = f"probed-{connection}"
+    probe = {"httpGet": {"path": "/", "port": "http"}, "periodSeconds": 1, "failureThreshold": 2}
+    world.apply(deployment("probed", 1, readinessProbe=probe))
+    world.apply(registering("probed", "probed", connection, service={"name": service}, checksFromProbes=True))
+    if connection == "default":
+        (row,) = world.passing(service, 1).values()
+        assert statuses(row) == {"probe:main": "passing"}
+        assert any("HTTP GET" in check["Output"] for check in row["Checks"])
+    else:
+        assert "thresholds" in world.says("probed", "CheckNotSupported")["message"]
+    world.apply(deployment("probed", 1, readinessProbe={"exec": {"command": ["true"]}}))
+    assert "runs a command" in world.says("probed", "ProbeNotSupported")["message"]
 
 
 def test_of_two_that_publish_the_same_pods_the_older_does_and_the_younger_takes_over_without_a_gap(

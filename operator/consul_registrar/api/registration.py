@@ -221,6 +221,11 @@ class ServiceRegistrationSpec(Model):
             description="Health checks of each instance. Unset: the readiness of Pods, none for endpoints. []: none.",
         )
     )
+    checks_from_probes: bool = Field(
+        default=False,
+        description="Derive checks from the readiness probes of the Pod's containers (httpGet, tcpSocket, grpc), "
+        "beside spec.checks: then Consul's agents probe as the kubelet does.",
+    )
     deletion_policy: Literal["Deregister", "Orphan"] = Field(
         default="Deregister",
         description="What becomes of the instances when the registration is deleted. Orphan: they stay in Consul, "
@@ -255,6 +260,11 @@ class ServiceRegistrationSpec(Model):
             "e.checks.all(n, has(self.checks) && self.checks.exists(c, c.name == n)))",
             "must have endpoints whose checks are names out of spec.checks",
             lambda self: all({c.name for c in self.checks or ()} >= set(e.checks or ()) for e in self.endpoints or ()),
+        ),
+        Rule(
+            "!has(self.checksFromProbes) || !self.checksFromProbes || has(self.pods)",
+            "must not have checksFromProbes without pods: only Pods have probes",
+            lambda self: not self.checks_from_probes or self.pods is not None,
         ),
     )
 

@@ -11,6 +11,7 @@ from functools import lru_cache
 import msgspec
 
 from consul_registrar.kube.codec import Codec, Page, version_of
+from consul_registrar.kube.probes import ProbeWire, readiness_probe
 from consul_registrar.model import GATE, ContainerPort, Gate, Namespace, Node, Pod
 
 #: kubectl's copy of the whole manifest: large, of no use to a field path, and it would be kept for every Pod.
@@ -41,6 +42,8 @@ class _Port(_Wire):
 
 
 class _Container(_Wire):
+    name: str | None = None
+    readiness_probe: ProbeWire | None = None
     ports: list[_Port] | None = None
     restart_policy: str | None = None
 
@@ -158,6 +161,7 @@ def _pod(wire: _PodWire) -> Pod:
         ips=_several(status.pod_i_ps),
         host_ips=_several(status.host_i_ps),
         gate=_gate(conditions) if gated else None,
+        probes=tuple(readiness_probe(c.name or "", c.readiness_probe) for c in _running(spec) if c.readiness_probe),
     )
 
 
