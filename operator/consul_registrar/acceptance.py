@@ -13,6 +13,7 @@ from consul_registrar.cache import Cache
 from consul_registrar.model import Reason, RegistrationKey
 from consul_registrar.objects import Connection, Registration
 from consul_registrar.selectors import selects
+from consul_registrar.terms import owner_by_pattern
 
 
 class NameBook:
@@ -124,7 +125,7 @@ class Acceptance:
         if own and spec is not None and not spec.allow_endpoints:
             message = f"{own}: the connection {name!r} doesn't allow addresses of its users' own (spec.allowEndpoints)"
             return Reason("EndpointsNotAllowed", message)
-        return self._name_taken(registration.key, name, registration.service)
+        return None if registration.names_each else self._name_taken(registration.key, name, registration.service)
 
     def name_of_pod(self, key: RegistrationKey, connection: str, subject: str, name: str) -> Reason | None:
         """Why a name that field paths have made for one Pod is not its own; "": it has none (any more).
@@ -143,10 +144,25 @@ class Acceptance:
         return _taken(name, oldest, connection)
 
     def _name_taken(self, key: RegistrationKey, connection: str, service: str) -> Reason | None:
+        misnamed = self._misnamed(key.namespace, connection, service)
+        if misnamed is not None:
+            return misnamed
         holder = self.names.holder(connection, service)
         if holder is None or holder.namespace == key.namespace or self._shares(connection):
             return None
         return _taken(service, holder, connection)
+
+    def _misnamed(self, namespace: str, connection: str, service: str) -> Reason | None:
+        spec = _spec_of(self._cache.connections.get(connection))
+        pattern = spec.service_name_pattern if spec else None
+        if pattern is None:
+            return None
+        owner = owner_by_pattern(pattern, service, namespace, self._cache.namespaces.keys())
+        if owner == namespace:
+            return None
+        message = f"spec.service.name: {service!r} must match {pattern!r} (spec.serviceNamePattern of {connection!r})"
+        longer = f"; it fits namespace {owner!r} too, whose name is longer" if owner else ""
+        return Reason("ServiceNameNotAllowed", message + longer)
 
     def _shares(self, connection: str) -> bool:
         spec = _spec_of(self._cache.connections.get(connection))

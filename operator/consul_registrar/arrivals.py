@@ -59,6 +59,7 @@ class Nodes:
         self._cache.nodes[obj.name] = obj
         self._names[obj.uid] = obj.name
         if before is None or before.addresses != obj.addresses:
+            self._cache.addresses_changed()
             self._consuls.set_nodes()
         if before is None or before.labels != obj.labels:
             pods_on(self._cache, self._queue, obj.name)
@@ -69,6 +70,7 @@ class Nodes:
         known = self._cache.nodes.get(name)
         if known is not None and known.uid == uid:
             del self._cache.nodes[name]
+            self._cache.addresses_changed()
             self._consuls.set_nodes()
 
     vanished = remove

@@ -9,6 +9,7 @@ from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from consul_registrar.api.connection import ConsulConnectionSpec
 from consul_registrar.api.selector import Selector
 from consul_registrar.model import Namespace, Node, Pod, Reason, RegistrationKey
 from consul_registrar.objects import Connection, Registration
@@ -66,6 +67,7 @@ class Cache:
         self.registrations: dict[RegistrationKey, Registration] = {}
         self.connections: dict[str, Connection] = {}
         self.nodes: dict[str, Node] = {}
+        self._addresses: frozenset[str] | None = None
         self.namespaces: dict[str, Namespace] = {}
         self._pods: dict[str, Pod] = {}
         self._deleted: dict[str, Pod] = {}
@@ -74,6 +76,24 @@ class Cache:
         self._selectors: dict[str, _Selectors] = {}
         self._publishing: dict[_Publication, set[RegistrationKey]] = {}
         self._publications: dict[RegistrationKey, set[_Publication]] = {}
+
+    def terms(self, connection: str) -> ConsulConnectionSpec | None:
+        """The spec of a connection; None where there is none, or it is malformed."""
+        known = self.connections.get(connection)
+        return None if known is None or isinstance(known.spec, Reason) else known.spec
+
+    # Nodes
+
+    def addresses_changed(self) -> None:
+        """A node came, went, or has other addresses."""
+        self._addresses = None
+
+    @property
+    def node_addresses(self) -> AbstractSet[str]:
+        """The addresses of all nodes."""
+        if self._addresses is None:
+            self._addresses = frozenset(at.lower() for node in self.nodes.values() for at in node.addresses.values())
+        return self._addresses
 
     # Pods
 

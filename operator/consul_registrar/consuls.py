@@ -267,5 +267,6 @@ def _rebuilds(old: ConsulConnectionSpec, new: ConsulConnectionSpec) -> bool:
     Where nothing may be written the cluster's name isn't claimed, so that makes a difference too.
     """
     kept = {"policy", "shared_names", "removal_guard", "allowed_namespaces", "allow_endpoints", "limits"}
+    kept |= {"service_name_pattern", "check_policy", "defaults"}
     claims = (old.policy == "Observe") == (new.policy == "Observe")
     return not claims or old.model_dump(exclude=kept) != new.model_dump(exclude=kept)

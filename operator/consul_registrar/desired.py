@@ -34,6 +34,7 @@ from consul_registrar.checks import Secrets, Target, Unpublishable, checks_hash,
 from consul_registrar.model import Check, Instance, Node, Owner, Pod, Reason, RegistrationKey, TaggedAddress, Weights
 from consul_registrar.objects import Registration
 from consul_registrar.selectors import selects
+from consul_registrar.terms import CheckTerms
 
 _MAX_SERVICE = 128
 _MAX_TAG = 255
@@ -80,6 +81,7 @@ class Facts:
     strangers: tuple[Instance, ...] = ()
     name_taken: Reason | None = None
     secrets: Secrets = field(default_factory=dict)
+    check_terms: CheckTerms | None = None
 
 
 @dataclass(frozen=True, slots=True)

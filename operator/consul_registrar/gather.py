@@ -7,9 +7,11 @@ import asyncio
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Protocol
+from urllib.parse import urlsplit
 
 from consul_registrar import model
 from consul_registrar.acceptance import Acceptance
+from consul_registrar.api.connection import ConsulConnectionSpec
 from consul_registrar.cache import Cache
 from consul_registrar.consul.registry import Registry
 from consul_registrar.desired import Facts, Kept, Present, desired
@@ -18,6 +20,7 @@ from consul_registrar.objects import Registration
 from consul_registrar.outcomes import name_of
 from consul_registrar.rivals import rivals
 from consul_registrar.secret_values import SecretValues
+from consul_registrar.terms import CheckTerms, with_defaults
 
 
 class Unconfirmed(Exception):
@@ -58,23 +61,31 @@ class Gatherer:
 
     def _alone(self, key: RegistrationKey, subject: str, registry: Registry) -> Facts:
         registration = self._cache.registrations.get(key)
+        terms = self._cache.terms(registry.name)
         standing = registry.instances(key, subject)
         pod = self._cache.pod(subject)
         node = self._node_of(pod)
         facts = Facts(
             owner=Owner(self._cluster, registry.name, key.namespace, key.name),
             subject=subject,
-            registration=registration,
+            registration=registration and with_defaults(registration, terms.defaults if terms else None),
             refused=self._acceptance.refusal(key),
             pod=pod,
             node=node,
             place=registry.place(node, f"{key}/{subject}", standing),
             standing=standing,
+            check_terms=self._check_terms(terms),
             secrets=self._secrets.values(registration) if registration and registration.secrets else {},
         )
         name = _name_of_its_own(facts)
         taken = self._acceptance.name_of_pod(key, registry.name, subject, name)
         return replace(facts, name_taken=taken) if taken else facts
+
+    def _check_terms(self, terms: ConsulConnectionSpec | None) -> CheckTerms | None:
+        if terms is None or terms.check_policy is None:
+            return None
+        consul = frozenset(urlsplit(address).hostname or "" for address in terms.addresses or ())
+        return CheckTerms(terms.check_policy, self._cache.node_addresses, consul)
 
     async def read_secrets(self, key: RegistrationKey) -> None:
         """Read the Secrets that the registration's checks name, where they aren't known yet."""

@@ -16,6 +16,7 @@ from collections.abc import Iterable
 from consul_registrar.changes import Cause
 from consul_registrar.desired import Absent, Ceded, Facts, Kept, Present, Rival, Want, desired
 from consul_registrar.model import Instance, Reason
+from consul_registrar.terms import refused_check
 
 #: Under which name, at which address and port.
 Published = tuple[str, str, int]
@@ -24,8 +25,8 @@ _HANDED_OVER = {Cause.REGISTRATION_DELETED, Cause.UNSELECTED}
 
 
 def wanted(facts: Facts) -> Want:
-    """What should stand in Consul for these facts, rivals considered."""
-    want = desired(facts)
+    """What should stand in Consul for these facts, rivals and the connection's terms considered."""
+    want = _permitted(facts, desired(facts))
     older = [rival for rival in facts.rivals if rival.older and rival.publishes]
     if isinstance(want, Present) and older:
         reason = _conflict(want.instance, min(older, key=lambda rival: rival.since))
@@ -33,6 +34,14 @@ def wanted(facts: Facts) -> Want:
     if isinstance(want, Absent) and want.cause in _HANDED_OVER and facts.standing and _is_awaited(facts.rivals):
         return Kept(Reason("HandingOver", "another registration is about to publish it in its place"), problem=False)
     return want
+
+
+def _permitted(facts: Facts, want: Want) -> Want:
+    """Kept as it stands where one of its checks goes further than the connection lets it."""
+    if not isinstance(want, Present) or facts.check_terms is None:
+        return want
+    refused = refused_check(want.instance.checks, facts.check_terms)
+    return Kept(refused, problem=True) if refused else want
 
 
 def rivals(facts: Facts, others: Iterable[Facts]) -> tuple[Rival, ...]:

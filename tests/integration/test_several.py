@@ -4,7 +4,7 @@ import threading
 from collections.abc import Iterator
 
 import pytest
-from operator_world import EXAMPLES, Operator, World, deployment, eventually, pod, registration, statuses
+from operator_world import EXAMPLES, MERGE, Operator, World, deployment, eventually, pod, registration, statuses
 from scenarios.test_life_cycle import watching
 
 from devcluster import Cluster
@@ -160,6 +160,32 @@ def test_checks_out_of_readiness_probes_are_run_by_agents_and_refused_where_thre
         assert "thresholds" in world.says("probed", "CheckNotSupported")["message"]
     world.apply(deployment("probed", 1, readinessProbe={"exec": {"command": ["true"]}}))
     assert "runs a command" in world.says("probed", "ProbeNotSupported")["message"]
+
+
+def test_a_connections_terms_hold_for_all_its_registrations(world: World, cluster: Cluster, connection: str) -> None:
+    terms = {
+        "serviceNamePattern": "$(metadata.namespace)-*",
+        "checkPolicy": {"types": ["readiness", "tcp"], "ports": [{"first": 1024, "last": 65535}]},
+        "defaults": {"tags": ["k8s"], "meta": {"team": "platform"}, "weights": {"passing": 5}},
+    }
+    path = f"{CONNECTIONS}/{connection}"
+    cluster.api.request("PATCH", path, {"spec": terms}, MERGE)
+    try:
+        fits = f"{world.namespace}-{connection}"
+        world.apply(deployment("terms", 1), registering("terms", "terms", connection, service={"name": fits}))
+        eventually(lambda: len(rows(world, fits)) == 1)
+        (row,) = rows(world, fits)
+        weights = {"Passing": 5, "Warning": 1}
+        assert (row["ServiceTags"], row["ServiceMeta"]["team"], row["ServiceWeights"]) == (["k8s"], "platform", weights)
+        world.apply(registering("misnamed", "terms", connection))
+        assert "must match" in world.says("misnamed", "ServiceNameNotAllowed", "Accepted")["message"]
+        checks = [{"name": "low", "tcp": {"port": 22}}]
+        world.apply(registering("low", "terms", connection, service={"name": f"{fits}-low"}, checks=checks))
+        assert "its port" in world.says("low", "CheckNotAllowed")["message"]
+        assert rows(world, f"{fits}-low") == rows(world, "misnamed") == []
+    finally:
+        cluster.api.request("PATCH", path, {"spec": dict.fromkeys(terms)}, MERGE)
+    eventually(lambda: [row["ServiceTags"] for row in rows(world, fits)] == [[]])
 
 
 def test_of_two_that_publish_the_same_pods_the_older_does_and_the_younger_takes_over_without_a_gap(

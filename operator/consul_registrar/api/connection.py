@@ -4,7 +4,8 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from consul_registrar.api.base import OBJECT_NAME, SET, Duration, Model, PortNumber, Rule, cel
+from consul_registrar.api.base import ATOMIC, OBJECT_NAME, SET, Duration, Meta, Model, PortNumber, Rule, Tag, cel
+from consul_registrar.api.registration import Checks, ServiceWeights
 from consul_registrar.api.selector import Selector
 
 _URL = r"^https?://(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?)(:[0-9]{1,5})?$"
@@ -130,6 +131,68 @@ class Limits(Model):
     )
 
 
+class PortRange(Model):
+    """Ports from first to last."""
+
+    first: PortNumber = Field(description="First port.")
+    last: PortNumber | None = Field(default=None, description="Last port; default: the first.")
+    rules = (
+        Rule(
+            "!has(self.last) || self.first <= self.last",
+            "must have first at most last",
+            lambda self: self.last is None or self.first <= self.last,
+        ),
+    )
+
+
+class CheckPolicy(Model):
+    """Which checks registrations may have here. Redirects are never followed by agents."""
+
+    types: list[Literal["readiness", "tcp", "http", "grpc", "udp", "h2ping", "ttl", "alias"]] = Field(
+        default=["readiness", "tcp", "http", "grpc", "udp", "h2ping", "ttl", "alias"],
+        max_length=8,
+        description="Types of checks.",
+        json_schema_extra=SET,
+    )
+    methods: list[Literal["GET", "HEAD", "POST", "PUT", "OPTIONS"]] = Field(
+        default=["GET", "HEAD"], max_length=5, description="Methods of HTTP checks.", json_schema_extra=SET
+    )
+    ports: list[PortRange] = Field(
+        default_factory=list,
+        max_length=32,
+        description="Ports that may be probed; default: all.",
+        json_schema_extra=ATOMIC,
+    )
+    refused_addresses: list[Literal["Loopback", "LinkLocal", "Node", "Consul"]] = Field(
+        default=["Loopback", "LinkLocal", "Node", "Consul"],
+        max_length=4,
+        description="Addresses that must not be probed: the agent's own machine, link-local ones such as a cloud's "
+        "metadata service, the cluster's nodes, those of this connection. DNS names are compared as they are written.",
+        json_schema_extra=SET,
+    )
+
+
+class Defaults(Model):
+    """What all registrations here have, under what they say themselves."""
+
+    tags: list[Tag] = Field(
+        default_factory=list,
+        max_length=16,
+        description="Tags, beside those of the registration. May hold field paths.",
+        json_schema_extra=SET,
+    )
+    meta: Meta = Field(
+        default_factory=dict,
+        description="Metadata; the registration's value goes before. Values may hold field paths.",
+    )
+    weights: ServiceWeights | None = Field(
+        default=None, description="Weights of registrations that say nothing of weights."
+    )
+    checks: Checks | None = Field(
+        default=None, description="Checks of registrations of Pods that say nothing of checks."
+    )
+
+
 class ConsulConnectionSpec(Model):
     """Which Consul, how to reach it and what may be done there."""
 
@@ -188,6 +251,20 @@ class ConsulConnectionSpec(Model):
         "the namespace of the oldest registration.",
     )
 
+    service_name_pattern: str | None = Field(
+        default=None,
+        min_length=1,
+        max_length=128,
+        pattern=r"^[A-Za-z0-9._-]*([$][(]metadata[.]namespace[)])?[A-Za-z0-9._*-]*$",
+        description="What service names must look like, such as $(metadata.namespace)-*; * stands for any characters. "
+        "A name that fits several namespaces belongs to that with the longest name. Default: any name.",
+    )
+    check_policy: CheckPolicy | None = Field(
+        default=None, description="Which checks registrations may have; {} takes the defaults. Default: any."
+    )
+    defaults: Defaults | None = Field(
+        default=None, description="What all registrations here have, under what they say themselves."
+    )
     allow_endpoints: bool = Field(
         default=True,
         description="Whether registrations may name addresses of their own: spec.endpoints and "

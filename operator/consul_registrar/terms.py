@@ -1,0 +1,142 @@
+"""A connection's terms for what registrations publish there: names, checks, and what is added to all of them; pure.
+
+Decides which service names a namespace may use, which checks go too far, and how defaults go under a registration.
+Where a registration is judged as a whole is `acceptance.py`'s matter; what an instance looks like, `desired.py`'s.
+
+    tags, meta     both; of two values for one key the registration's
+    weights        the registration's, where it says something of them
+    checks         the registration's, where it says something of them; for Pods only
+"""
+
+import re
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from ipaddress import ip_address
+from urllib.parse import urlsplit
+
+from consul_registrar.api.connection import CheckPolicy, Defaults
+from consul_registrar.model import AliasProbe, Check, HttpProbe, Readiness, Reason, TtlProbe
+from consul_registrar.objects import Registration
+
+_NAMESPACE = "$(metadata.namespace)"
+_LONGEST = 63  # characters of a namespace's name
+
+
+@dataclass(frozen=True, slots=True)
+class CheckTerms:
+    """What a connection says of checks. `nodes`, `consul`: the addresses of the cluster's nodes, and its own."""
+
+    policy: CheckPolicy
+    nodes: Collection[str] = ()
+    consul: Collection[str] = ()
+
+
+# --- names ----------------------------------------------------------------------------------------------------------
+
+
+def owner_by_pattern(pattern: str, service: str, namespace: str, namespaces: Collection[str]) -> str | None:
+    """The namespace that a pattern gives a service name to, if it is this one or a longer one; None: not to this one.
+
+    Of several whose names fit, the longest has it: `shop-*` and `shop-eu-*` both fit shop-eu-web.
+    """
+    before, found, _ = pattern.partition(_NAMESPACE)
+    rest = service[len(before) :]
+    lengths = range(min(_LONGEST, len(rest)), len(namespace), -1) if found else ()
+    for candidate in (rest[:length] for length in lengths):
+        if candidate in namespaces and _fits(pattern, candidate, service):
+            return candidate
+    return namespace if _fits(pattern, namespace, service) else None
+
+
+def _fits(pattern: str, namespace: str, service: str) -> bool:
+    return _compiled(pattern, namespace).fullmatch(service) is not None
+
+
+@lru_cache(maxsize=4096)
+def _compiled(pattern: str, namespace: str) -> re.Pattern[str]:
+    parts = pattern.replace(_NAMESPACE, namespace).split("*")
+    return re.compile("[A-Za-z0-9._-]*".join(map(re.escape, parts)))
+
+
+# --- checks ---------------------------------------------------------------------------------------------------------
+
+
+def refused_check(checks: tuple[Check, ...], terms: CheckTerms) -> Reason | None:
+    """Why a check goes too far, None where none does."""
+    findings = (f"check {check.name!r}: {why}" for check in checks for why in _against(check, terms))
+    first = next(findings, None)
+    return Reason("CheckNotAllowed", f"{first} (spec.checkPolicy of the connection)") if first else None
+
+
+def _against(check: Check, terms: CheckTerms) -> Iterator[str]:
+    policy, kind = terms.policy, check.id.rpartition(":")[2]
+    if kind not in {*policy.types, "draining"}:
+        yield f"its type must be one of {', '.join(policy.types)}, not {kind}"
+    if isinstance(check.probe, HttpProbe) and check.probe.method not in policy.methods:
+        yield f"its method must be one of {', '.join(policy.methods)}, not {check.probe.method}"
+    host, port = _target(check)
+    if (
+        policy.ports
+        and port
+        and not any(allowed.first <= port <= (allowed.last or allowed.first) for allowed in policy.ports)
+    ):
+        yield f"its port must be one of those allowed, not {port}"
+    what = _what(host, terms)
+    if what in policy.refused_addresses:
+        yield f"it must not go to {host}, which is {_ARTICLES[what]}"
+
+
+_ARTICLES = {
+    "Loopback": "a loopback address",
+    "LinkLocal": "a link-local address",
+    "Node": "the address of a node",
+    "Consul": "an address of Consul",
+}
+
+
+def _target(check: Check) -> tuple[str, int]:
+    match check.probe:
+        case HttpProbe(url=url):
+            parts = urlsplit(url)
+            return parts.hostname or "", parts.port or 0
+        case None | Readiness() | TtlProbe() | AliasProbe():
+            return "", 0
+        case probe:
+            return probe.host, probe.port
+
+
+def _what(host: str, terms: CheckTerms) -> str:
+    """Names are compared as they are written: what they lead to isn't known here."""
+    name = host.lower().rstrip(".")
+    if name in terms.consul:
+        return "Consul"
+    if name in terms.nodes:
+        return "Node"
+    try:
+        address = ip_address(host)
+    except ValueError:
+        return "Loopback" if name == "localhost" else ""
+    mapped = getattr(address, "ipv4_mapped", None) or address
+    return "Loopback" if mapped.is_loopback else "LinkLocal" if mapped.is_link_local else ""
+
+
+# --- defaults -------------------------------------------------------------------------------------------------------
+
+
+def with_defaults(registration: Registration, defaults: Defaults | None) -> Registration:
+    """The registration with a connection's defaults under it."""
+    spec = registration.spec
+    if defaults is None or isinstance(spec, Reason):
+        return registration
+    service = spec.service
+    changed: dict[str, object] = {
+        "tags": list(dict.fromkeys([*service.tags, *defaults.tags])),
+        "meta": defaults.meta | service.meta,
+    }
+    if defaults.weights is not None and "weights" not in service.model_fields_set:
+        changed["weights"] = defaults.weights
+    edited: dict[str, object] = {"service": service.model_copy(update=changed)}
+    if defaults.checks is not None and spec.checks is None and spec.pods is not None and not spec.checks_from_probes:
+        edited["checks"] = defaults.checks
+    return replace(registration, spec=spec.model_copy(update=edited))

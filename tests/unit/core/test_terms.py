@@ -1,0 +1,169 @@
+"""A connection's terms: names that a pattern gives to namespaces, checks that go too far, defaults."""
+
+from typing import Any
+
+import pytest
+
+from consul_registrar.api.connection import CheckPolicy, Defaults
+from consul_registrar.model import Health, Namespace, Weights
+from consul_registrar.terms import CheckTerms, owner_by_pattern, refused_check, with_defaults
+from unit.core.build import NOW, OLD, body, endpoint, instance, of_endpoints, of_pods, pod, registration, spec_of
+from unit.core.instant import instantly
+from unit.core.shell import World
+from unit.core.test_loop import HELD, passes
+
+BY_NAMESPACE = "$(metadata.namespace)-*"
+
+
+@pytest.mark.parametrize(
+    ("pattern", "service", "namespace", "owner"),
+    [
+        (BY_NAMESPACE, "shop-web", "shop", "shop"),
+        (BY_NAMESPACE, "web", "shop", None),
+        (BY_NAMESPACE, "bank-web", "shop", None),
+        (BY_NAMESPACE, "shop-eu-web", "shop", "shop-eu"),
+        (BY_NAMESPACE, "shop-eu-web", "shop-eu", "shop-eu"),
+        (BY_NAMESPACE, "shop-us-web", "shop", "shop"),
+        ("k8s-$(metadata.namespace)-*", "k8s-shop-web", "shop", "shop"),
+        ("k8s-$(metadata.namespace)-*", "shop-web", "shop", None),
+        ("k8s-*", "k8s-anything", "shop", "shop"),
+        ("k8s-*", "other", "shop", None),
+        ("a.b", "aXb", "shop", None),
+        ("$(metadata.namespace)", "shop", "shop", "shop"),
+    ],
+)
+def test_a_pattern_gives_a_name_to_the_namespace_with_the_longest_name_that_fits(
+    pattern: str, service: str, namespace: str, owner: str | None
+) -> None:
+    assert owner_by_pattern(pattern, service, namespace, {"shop", "shop-eu", "bank"}) == owner
+
+
+def terms(**policy: Any) -> CheckTerms:
+    return CheckTerms(CheckPolicy.model_validate(policy), nodes={"192.168.0.1"}, consul={"consul.example.com"})
+
+
+def refusal(check: Any, address: str = "db.example.com", **policy: Any) -> str | None:
+    spec = of_endpoints(endpoint(address=address), checks=[{"name": "probe"} | check])
+    found = refused_check(instance(spec, pod=None, subject="primary").checks, terms(**policy))
+    return found.message if found else None
+
+
+@pytest.mark.parametrize(
+    ("check", "policy", "must"),
+    [
+        ({"udp": {}}, {"types": ["tcp", "http"]}, "its type must be one of tcp, http, not udp"),
+        ({"http": {"method": "POST"}}, {}, "its method must be one of GET, HEAD, not POST"),
+        ({"tcp": {"port": 22}}, {"ports": [{"first": 80}, {"first": 5000, "last": 6000}]}, "not 22"),
+        ({"http": {"port": 22}}, {"ports": [{"first": 80}]}, "not 22"),
+    ],
+)
+def test_a_check_that_goes_too_far_is_refused_with_what_must_be(check: Any, policy: Any, must: str) -> None:
+    message = refusal(check, **policy)
+    assert message is not None
+    assert message.startswith("check 'probe': ")
+    assert must in message
+
+
+@pytest.mark.parametrize(
+    ("address", "what"),
+    [
+        ("127.0.0.1", "a loopback address"),
+        ("127.8.9.1", "a loopback address"),
+        ("localhost", "a loopback address"),
+        ("::1", "a loopback address"),
+        ("::ffff:127.0.0.1", "a loopback address"),
+        ("169.254.169.254", "a link-local address"),
+        ("fe80::1", "a link-local address"),
+        ("192.168.0.1", "the address of a node"),
+        ("Consul.Example.com", "an address of Consul"),
+    ],
+)
+@pytest.mark.parametrize("check", [{"tcp": {}}, {"http": {}}, {"grpc": {}}, {"udp": {}}, {"h2ping": {}}])
+def test_addresses_that_are_nobodys_business_are_not_probed(address: str, what: str, check: Any) -> None:
+    message = refusal(check, address)
+    assert message is not None
+    assert what in message
+    assert refusal(check, address, refusedAddresses=[]) is None
+
+
+@pytest.mark.parametrize("check", [{"tcp": {}}, {"http": {}}, {"ttl": {"ttl": "30s"}}, {"alias": {"serviceId": "x"}}])
+def test_other_checks_pass(check: Any) -> None:
+    assert refusal(check, "10.1.2.3") is None
+    assert refusal(check) is None
+
+
+def test_readiness_is_a_type_too() -> None:
+    refused = refused_check(instance().checks, terms(types=["tcp"]))
+    assert refused is not None
+    assert "not readiness" in refused.message
+
+
+DEFAULTS = Defaults.model_validate(
+    {
+        "tags": ["k8s", "zone-$(metadata.labels['zone']:-none)"],
+        "meta": {"team": "platform", "env": "prod"},
+        "weights": {"passing": 5},
+        "checks": [{"name": "port", "tcp": {}}],
+    }
+)
+
+
+def published(spec: Any) -> Any:
+    made = with_defaults(registration(spec), DEFAULTS)
+    return instance(registration=made, pod=pod(labels={"app": "web", "zone": "a"}))
+
+
+def test_defaults_go_under_what_a_registration_says() -> None:
+    service = {"tags": ["own"], "meta": {"team": "shop"}, "weights": {"warning": 3}}
+    found = published(of_pods(service=service, checks=[{"name": "ready", "readiness": {}}]))
+    assert found.tags == ("k8s", "own", "zone-a")
+    assert (found.meta_value("team"), found.meta_value("env")) == ("shop", "prod")
+    assert found.weights == Weights(1, 3)
+    assert [check.name for check in found.checks] == ["ready"]
+
+
+def test_defaults_are_all_there_is_where_a_registration_says_nothing() -> None:
+    found = published(of_pods())
+    assert (found.weights, [check.name for check in found.checks]) == (Weights(5, 1), ["port"])
+    assert published(of_pods(checks=[])).checks == ()
+
+
+def test_endpoints_take_no_checks_by_default_and_what_is_malformed_nothing() -> None:
+    assert spec_of(with_defaults(registration(of_endpoints()), DEFAULTS)).checks is None
+    malformed = registration({"pods": {}})
+    assert with_defaults(malformed, DEFAULTS) is malformed
+    assert with_defaults(registration(), None).spec == registration().spec
+
+
+@instantly
+async def test_an_edit_of_the_terms_reaches_what_stands_and_keeps_it_where_it_is_refused() -> None:
+    world = World()
+    async with world.running():
+        world.apply(body(of_pods(checks=[{"name": "port", "tcp": {}}]), **HELD))
+        world.run_pod(pod())
+        await passes(3)
+        world.connect("default", defaults={"tags": ["k8s"]})
+        world.apply(body(of_pods(checks=[{"name": "port", "tcp": {}}]), generation=4, **HELD))
+        await passes(3)
+        assert [i.tags for i in world.consul.held] == [("k8s",)]
+        world.connect("default", checkPolicy={"types": ["http"]})
+        world.run_pod(pod(version=2, ip="10.0.0.9"))
+        await passes(3)
+    assert world.cluster.ready == ("False", "CheckNotAllowed")
+    assert [(i.address, i.tags) for i in world.consul.held] == [("10.0.0.1", ("k8s",))]
+
+
+@instantly
+async def test_a_name_that_does_not_fit_is_not_accepted() -> None:
+    world = World(default={"serviceNamePattern": BY_NAMESPACE})
+    for name in ("shop", "shop-eu"):
+        world.namespaces.put(Namespace(f"uid-{name}", name, 1, {}))
+    async with world.running():
+        world.apply(body(of_pods(service={"name": "shop-eu-web"}), **HELD, creationTimestamp=OLD))
+        world.run_pod(pod())
+        await passes(3)
+        assert (world.consul.held, world.cluster.ready) == ([], ("False", "ServiceNameNotAllowed"))
+        assert "it fits namespace 'shop-eu' too" in world.cluster.statuses[-1][1]["conditions"][1]["message"]
+        world.apply(body(of_pods(service={"name": "shop-web"}), generation=4, **HELD, creationTimestamp=NOW))
+        await passes(3)
+    assert [i.health for i in world.consul.held] == [Health.PASSING]
