@@ -14,6 +14,7 @@ export PYTHONPATH := $(CURDIR)/operator:$(CURDIR)/dev
 
 include dev/dev.mk
 include tests/faults/faults.mk
+include tests/e2e/e2e.mk
 
 .PHONY: help
 help: ## What there is to make

@@ -119,4 +119,8 @@ HELM = Tool(
 TOOLS = (ETCD, HYPERKUBE, CONSUL, KWOK, HELM)
 
 COREDNS = Tool("coredns", module="github.com/coredns/coredns", package=".", build_seconds=60)
-"""Only the node with real Pods needs it (`dev/realnode`)."""
+HTTP_ECHO = Tool(
+    "http-echo", module="github.com/hashicorp/http-echo", package="github.com/hashicorp/http-echo", build_seconds=10
+)
+NODE_TOOLS = (COREDNS, HTTP_ECHO)
+"""What runs in Pods; only the node with real Pods needs them (`dev/realnode`)."""

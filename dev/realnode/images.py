@@ -16,41 +16,41 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from devcluster.build import ensure_tools
-from devcluster.tools import CONSUL, COREDNS
+from devcluster.tools import CONSUL, COREDNS, HTTP_ECHO, NODE_TOOLS
 
 HERE = Path(__file__).parent
 PAUSE, DNS = "localhost/pause:1", "localhost/coredns:1"
+#: The names under which a registry has the same programs, as the examples ask for them.
+CONSUL_SERVER = f"docker.io/hashicorp/consul:{CONSUL.version.removeprefix('v')}"
+ECHO = "docker.io/hashicorp/http-echo:1.0"
 USER = "65532:65532"
 
 _MACHINES = {"x86_64": "amd64", "aarch64": "arm64"}
 _OCI = "application/vnd.oci.image"
 
 
-def consul_image() -> str:
-    """The name under which a registry would have the same Consul."""
-    return f"docker.io/hashicorp/consul:{CONSUL.version.removeprefix('v')}"
-
-
 def ensure_images(folder: Path) -> None:
-    """Make what is missing of the images that every node has: pause, DNS, Consul. Takes seconds."""
-    ensure_tools(print, (COREDNS, CONSUL))
+    """Make what is missing of the images that every node has: pause, DNS, and what the examples run. Takes seconds."""
+    ensure_tools(print, (*NODE_TOOLS, CONSUL))
     folder.mkdir(parents=True, exist_ok=True)
     if not (folder / "pause.tar").exists():
         compiled = folder / "pause"
         subprocess.run(["gcc", "-Os", "-static", "-s", "-o", compiled, HERE / "pause.c"], check=True)
         write_image(folder / "pause.tar", PAUSE, {"/pause": compiled}, ["/pause"])
-    for image, tool, writable in ((DNS, COREDNS, ()), (consul_image(), CONSUL, ("/consul/data",))):
-        name, target = tool.name, folder / f"{tool.folder.name}.tar"
+    for image, tool, program in (
+        (DNS, COREDNS, "/bin/coredns"),
+        (CONSUL_SERVER, CONSUL, "/bin/consul"),
+        (ECHO, HTTP_ECHO, "/http-echo"),
+    ):
+        target = folder / f"{tool.folder.name}.tar"
         if not target.exists():
-            write_image(target, image, {f"/bin/{name}": tool.path()}, [f"/bin/{name}"], writable)
+            write_image(target, image, {program: tool.path()}, [program])
 
 
-def write_image(
-    target: Path, name: str, files: Mapping[str, Path], entrypoint: Sequence[str], writable: Sequence[str] = ()
-) -> None:
-    """One image of one layer: files by their path in it, all executable; `writable` are folders."""
+def write_image(target: Path, name: str, files: Mapping[str, Path], entrypoint: Sequence[str]) -> None:
+    """One image of one layer: files by their path in it, all executable."""
     blobs: dict[str, bytes] = {}
-    layer = _layer(files, writable)
+    layer = _layer(files)
     config = {
         "architecture": _MACHINES[platform.machine()],
         "os": "linux",
@@ -75,13 +75,9 @@ def write_image(
     unfinished.rename(target)
 
 
-def _layer(files: Mapping[str, Path], folders: Sequence[str]) -> bytes:
+def _layer(files: Mapping[str, Path]) -> bytes:
     written = io.BytesIO()
     with tarfile.open(fileobj=written, mode="w") as tar:
-        for folder in folders:
-            entry = tarfile.TarInfo(folder.lstrip("/"))
-            entry.type, entry.mode = tarfile.DIRTYPE, 0o1777
-            tar.addfile(entry)
         for path, source in files.items():
             _add(tar, path.lstrip("/"), source.read_bytes(), mode=0o755)
     return written.getvalue()

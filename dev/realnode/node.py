@@ -27,6 +27,10 @@ DEBIAN = (
 _PROGRAMS = ("containerd", "runc", "nft", "conntrack", "nsenter", "unshare", "ip", "openssl", "curl", "gcc")
 _KEPT_OVER_RUNS = ("containerd", "images", "logs")  # the image store, so that images aren't imported each time
 
+_INIT = ("bash", str(HERE / "init.sh"))
+_APART = ("--net", "--mount", "--uts", "--pid", "--fork", "--mount-proc", "--kill-child")
+_IN_THE_BACKGROUND = 'log=$1; shift; setsid "$@" > "$log" 2>&1 < /dev/null & echo $!'  # it outlives who started it
+
 
 class NodeError(Exception):
     """The node can't be had, or didn't come up; the message says what to do or where to look."""
@@ -122,17 +126,14 @@ class Node:
         for tool in (ETCD, HYPERKUBE):
             for name in tool.programs or (tool.name,):
                 (programs / name).symlink_to(tool.path(name if tool.programs else None))
-        flags = ("--net", "--mount", "--uts", "--pid", "--fork", "--mount-proc", "--kill-child")
-        with (self.state / "init.log").open("wb") as log:
-            outer = subprocess.Popen(
-                ["unshare", *flags, "bash", str(HERE / "init.sh")],
-                env={**os.environ, "STATE": str(self.state), "BIN": str(programs)},
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                start_new_session=True,
-            )
-        children = Path(f"/proc/{outer.pid}/task/{outer.pid}/children")
+        outer = subprocess.run(
+            ["bash", "-c", _IN_THE_BACKGROUND, "-", str(self.state / "init.log"), "unshare", *_APART, *_INIT],
+            env={**os.environ, "STATE": str(self.state), "BIN": str(programs)},
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout.strip()
+        children = Path(f"/proc/{outer}/task/{outer}/children")
         self._await("its first process", lambda: _is_apart(children))
         (self.state / "node.pid").write_text(children.read_text().split()[0])
 

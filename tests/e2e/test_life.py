@@ -1,0 +1,52 @@
+"""The chart's own life: installed, tested by its own test, and uninstalled in any order."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from e2e.e2e_world import NAMESPACE, RELEASE, World, app_manifests, eventually
+
+
+@pytest.fixture
+def installed(bare: World) -> Iterator[World]:
+    """A release of its own for each test; what a test leaves of it is removed."""
+    bare.install()
+    yield bare
+    bare.run("helm", "uninstall", RELEASE, "--namespace", NAMESPACE, "--ignore-not-found", "--wait")
+
+
+def test_the_charts_own_test_finds_a_pod_in_consul(installed: World) -> None:
+    said = installed.run("helm", "test", RELEASE, "--namespace", NAMESPACE, "--timeout", "120s")
+    assert "Succeeded" in said
+
+
+@pytest.mark.parametrize(("policy", "stay"), [("Deregister", 0), ("Orphan", 3)])
+def test_registrations_first_then_the_chart(installed: World, policy: str, stay: int) -> None:
+    name = f"first-{policy.lower()}"
+    registration, deployment = app_manifests(name, gate=False)
+    registration["spec"]["deletionPolicy"] = policy
+    installed.apply(registration, deployment)
+    eventually(lambda: len(installed.found(name)) == 3)
+    installed.kubectl("delete", "sreg", name, "--timeout=60s")
+    installed.run("helm", "uninstall", RELEASE, "--namespace", NAMESPACE, "--wait")
+    assert len(installed.found(name, passing=False)) == stay
+    installed.kubectl("delete", "deployment", name)
+
+
+@pytest.mark.parametrize(("policy", "stay"), [("Deregister", 0), ("Orphan", 3)])
+def test_the_chart_first_then_registrations_that_a_new_release_lets_go(
+    installed: World, policy: str, stay: int
+) -> None:
+    """Without an operator nobody can clean up: the deletion waits for the next one."""
+    name = f"last-{policy.lower()}"
+    registration, deployment = app_manifests(name, gate=False)
+    registration["spec"]["deletionPolicy"] = policy
+    installed.apply(registration, deployment)
+    eventually(lambda: len(installed.found(name)) == 3)
+    installed.run("helm", "uninstall", RELEASE, "--namespace", NAMESPACE, "--wait")
+    assert len(installed.found(name)) == 3
+    installed.kubectl("delete", "sreg", name, "--wait=false")
+    installed.install()
+    installed.kubectl("wait", "--for=delete", f"sreg/{name}", "--timeout=60s")
+    assert len(installed.found(name, passing=False)) == stay
+    installed.kubectl("delete", "deployment", name)
