@@ -17,8 +17,6 @@ from consul_registrar.consul.errors import ConsulError, NotSent, OutcomeUnknown
 from consul_registrar.consul.registry import Registry
 from consul_registrar.model import Reason
 
-BATCH = 64
-
 _STOPPING = Reason("Stopping", "the operator stops")
 
 logger = logging.getLogger(__name__)
@@ -70,10 +68,11 @@ class Lane:
         Whoever watches a node is woken by each batch that touches it: so a batch touches few.
         """
         batch: list[_Waiting] = []
-        while self._waiting and len(batch) < BATCH:
+        limit = self._registry.batch
+        while self._waiting and len(batch) < limit:
             node = next(iter(self._waiting))
             waiting = self._waiting.pop(node)
-            batch += [waiting.popleft() for _ in range(min(BATCH - len(batch), len(waiting)))]
+            batch += [waiting.popleft() for _ in range(min(limit - len(batch), len(waiting)))]
             if waiting:
                 self._waiting[node] = waiting
         return batch

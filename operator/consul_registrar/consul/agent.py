@@ -71,6 +71,8 @@ class AgentRegistry:
     replaced.
     """
 
+    batch = 8  # an agent takes them one by one, so that more would only keep waiting who could go on
+
     def __init__(
         self,
         name: str,

@@ -80,6 +80,8 @@ class CatalogRegistry:
     whenever `place` may answer otherwise. `may_write` is asked before each request that writes.
     """
 
+    batch = 64  # with a check each that is a full transaction
+
     def __init__(
         self,
         name: str,

@@ -119,6 +119,10 @@ class ClaimedRegistry:
 
     # --- what it doesn't ---
 
+    @property
+    def batch(self) -> int:
+        return self._inner.batch
+
     def set_nodes(self, nodes: Mapping[str, Node]) -> None:
         self._inner.set_nodes(nodes)
 

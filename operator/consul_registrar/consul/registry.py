@@ -54,6 +54,11 @@ class Registry(Protocol):
     name: str
 
     @property
+    def batch(self) -> int:
+        """How many changes `apply` is given at most: whoever waits for one of them waits for the last."""
+        ...
+
+    @property
     def ready(self) -> bool:
         """Whether it can be written to, in part at least; cheap to ask, unlike `status`, which says the same."""
         ...

@@ -32,8 +32,10 @@ from consul_registrar.model import CONNECTING, Key, Reason
 
 log = logging.getLogger(__name__)
 
-WRITES = 4
-"""Writes in flight to one agent: it works on them one after the other anyway."""
+WRITES = 2
+"""Writes in flight to one agent: it works on them one after the other, so it only must not wait for the next. More of
+them take it longer, since they get into each other's way (measured: 163 registrations a second with 4 or 8, 124 with
+16)."""
 
 
 class Phase(StrEnum):

@@ -35,6 +35,8 @@ from unit.core.instant import elapsed
 class FakeRegistry:
     """One Consul with one node for all; it acknowledges what it takes, fails as it is told."""
 
+    batch = 8
+
     def __init__(self, name: str) -> None:
         self.name = name
         self.consul = Consul(())

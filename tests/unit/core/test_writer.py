@@ -12,15 +12,20 @@ import pytest
 from consul_registrar.audit import Audit
 from consul_registrar.changes import NO_EVIDENCE, Cause, Change, Deregister, Evidence, Register
 from consul_registrar.consul.errors import ConsulError, Denied, NotSent, OutcomeUnknown
-from consul_registrar.writer import BATCH, Lane, Lanes
+from consul_registrar.writer import Lane, Lanes
 from unit.core.build import instance, pod, reason
 from unit.core.instant import instantly, settle
 
 Answers = Sequence[ConsulError | None]
 
 
+BATCH = 8
+
+
 class Consul:
     """Takes batches, each when it is let through."""
+
+    batch = BATCH
 
     def __init__(self, answer: Callable[[Sequence[Change]], Answers] | None = None) -> None:
         self.batches: list[list[Change]] = []
@@ -213,6 +218,7 @@ async def _write_once(evidence: Evidence = NO_EVIDENCE) -> None:
 @instantly
 async def test_a_batch_touches_few_nodes_and_nobody_waits_for_ever() -> None:
     world = World()
+    world.consul.batch = 64
     tasks = await world.begin(*changes(1))
     crowd = [
         replace(change, instance=replace(change.instance, node=f"n{i % 4}")) for i, change in enumerate(changes(80))
