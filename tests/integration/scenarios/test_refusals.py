@@ -1,8 +1,11 @@
 """What the API server itself refuses, and that it says what must be."""
 
+from typing import Any
+
 import pytest
 from operator_world import RESOURCES, connection, registration
 
+from bad_input import VALID, bad_inputs
 from devcluster import Cluster
 from devcluster.kube import ApiError
 
@@ -104,3 +107,33 @@ def test_a_connection_never_changes_its_datacenter(cluster: Cluster) -> None:
     patch = {"spec": {"datacenter": "dc2"}}
     with pytest.raises(ApiError, match="must not change datacenter: another Consul is another ConsulConnection"):
         cluster.api.request("PATCH", path, patch, "application/merge-patch+json")
+
+
+@pytest.mark.parametrize(
+    ("kind", "path"), [("ServiceRegistration", PATH), ("ConsulConnection", f"{RESOURCES}/consulconnections")]
+)
+def test_every_field_refuses_what_it_can_not_be_by_its_name(cluster: Cluster, kind: str, path: str) -> None:
+    """A text out of place is taken only by fields that take any text; those are tried on in `test_bad_input.py`."""
+    taken = []
+    for bad in bad_inputs(kind):
+        said = refused(cluster, kind, path, bad.spec)
+        if said is None and not bad.text:
+            taken.append(str(bad))
+        assert said is None or bad.is_named_in(said), f"{bad}: {said}"
+    assert taken == []
+
+
+def refused(cluster: Cluster, kind: str, path: str, spec: Any) -> str | None:
+    """What the API server says against a spec, None where it takes it."""
+    manifest = {"apiVersion": "consul-registrar.dev/v1alpha1", "kind": kind, "metadata": {"name": "bad"}, "spec": spec}
+    try:
+        cluster.api.request("POST", f"{path}?dryRun=All&fieldValidation=Strict", manifest)
+    except ApiError as error:
+        return str(error)
+    return None
+
+
+@pytest.mark.parametrize("kind", sorted(VALID))
+def test_the_examples_that_have_every_field_are_taken(cluster: Cluster, kind: str) -> None:
+    path = PATH if kind == "ServiceRegistration" else f"{RESOURCES}/consulconnections"
+    assert [refused(cluster, kind, path, spec) for spec in VALID[kind]] == [None, None]
