@@ -1,4 +1,5 @@
-# The operator's image. BASE needs Python >= 3.11 at /usr/bin or /usr/local/bin, and nothing else.
+# The operator's image: Python, the locked dependencies and the operator, on nothing. No shell, package manager or pip.
+# BASE lends its Python (>= 3.11, with venv) and the system libraries that this is linked to.
 ARG BASE=docker.io/library/python:3.13-slim-trixie
 
 FROM ${BASE} AS build
@@ -17,17 +18,26 @@ RUN site="$(/opt/consul-registrar/bin/python -c 'import site; print(site.getsite
  && printf '#!/opt/consul-registrar/bin/python\nfrom consul_registrar.cli import main\nmain()\n' \
       > /opt/consul-registrar/bin/consul-registrar \
  && chmod 0755 /opt/consul-registrar/bin/consul-registrar \
- && /opt/consul-registrar/bin/python -m pip uninstall --yes --quiet pip \
- && find /opt/consul-registrar -name '__pycache__' -prune -exec rm -rf {} +
+ && /opt/consul-registrar/bin/python -m pip uninstall --yes --quiet pip setuptools
+COPY dev/image/collect.py .
+RUN python3 collect.py /opt/consul-registrar /image
 
-FROM ${BASE}
+FROM scratch
+ARG VERSION=0.1.0
+ARG REVISION=
 LABEL org.opencontainers.image.title="consul-registrar" \
       org.opencontainers.image.description="Keeps Consul's catalog true to Kubernetes" \
-      org.opencontainers.image.licenses="Apache-2.0"
-COPY --from=build /opt/consul-registrar /opt/consul-registrar
-ENV PATH=/opt/consul-registrar/bin:$PATH \
+      org.opencontainers.image.licenses="Apache-2.0" \
+      org.opencontainers.image.version="${VERSION}" \
+      org.opencontainers.image.revision="${REVISION}" \
+      org.opencontainers.image.source="https://github.com/consul-registrar/consul-registrar" \
+      org.opencontainers.image.documentation="https://github.com/consul-registrar/consul-registrar/tree/main/docs"
+COPY --from=build /image /
+ENV PATH=/opt/consul-registrar/bin \
+    HOME=/ \
     PYTHONDONTWRITEBYTECODE=1 \
-    PYTHONUNBUFFERED=1
+    PYTHONUNBUFFERED=1 \
+    SSL_CERT_FILE=/etc/ssl/certs/ca-certificates.crt
 USER 65532:65532
 EXPOSE 8080
 ENTRYPOINT ["/opt/consul-registrar/bin/consul-registrar"]

@@ -28,6 +28,11 @@ _NO_WAY = (
     "KUBECONFIG is not set, and there is no ~/.kube/config"
 )
 
+_NO_LIBRARY = (
+    "this kubeconfig names a plugin, a token file or a relative path, which takes the package `kubernetes`: "
+    "pip install 'consul-registrar[kubeconfig]'"
+)
+
 
 async def login() -> kopf.ConnectionInfo:
     """Read the credentials; plugins of a kubeconfig may run for seconds, so this is done in a thread.
@@ -69,6 +74,8 @@ def _from_kubeconfig(settings: kopf.OperatorSettings) -> kopf.ConnectionInfo | N
             return kopf.login_with_kubeconfig(settings=settings)
         # The `kubernetes` package costs 49 MB of memory; kopf imports it inside this function only.
         info = kopf.login_via_client(logger=_log, settings=settings)
+    except ImportError as error:
+        raise LoginFailed(_NO_LIBRARY) from error
     except Exception as error:  # the libraries raise what they like, a plugin's failure included
         raise LoginFailed(f"can't log in by kubeconfig {os.pathsep.join(map(str, paths))}: {error!r}") from error
     return None if info is None else _rotating(info)

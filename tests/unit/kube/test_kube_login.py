@@ -5,6 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import kopf
 import kubernetes.config
 import pytest
 import yaml
@@ -73,6 +74,16 @@ async def test_a_broken_kubeconfig_is_named(monkeypatch: pytest.MonkeyPatch, tmp
     broken.write_text("current-context: nowhere\n")
     monkeypatch.setenv("KUBECONFIG", str(broken))
     with pytest.raises(LoginFailed, match="broken"):
+        await login()
+
+
+async def test_what_is_missing_for_a_plugin_is_said(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    def without(**_: object) -> None:
+        raise ImportError
+
+    monkeypatch.setattr(kopf, "login_via_client", without)
+    monkeypatch.setenv("KUBECONFIG", str(kubeconfig(tmp_path / "config", {"exec": {"command": "nothing"}})))
+    with pytest.raises(LoginFailed, match="consul-registrar\\[kubeconfig\\]"):
         await login()
 
 
