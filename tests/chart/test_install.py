@@ -38,7 +38,6 @@ EVERYTHING: dict[str, Any] = {
         },
     },
     "watch": {"namespaces": ["default", NAMESPACE], "podSelector": "team=x"},
-    "readinessGate": {"enabled": True},
     "networkPolicy": {"enabled": True},
     "extraEnv": [{"name": "A", "value": "b"}],
     "commonLabels": {"team": "x"},
@@ -121,6 +120,10 @@ def test_under_the_charts_roles_nothing_is_refused_and_no_right_is_left_over(
     world.apply(registration("bad", service={"port": "nosuch"}, pods={"selector": {"matchLabels": {"app": "web"}}}))
     world.says("bad", "PortNotFound")
     eventually(lambda: "PortNotFound" in events(world))
+    gated = deployment("gated", 1)
+    gated["spec"]["template"]["spec"]["readinessGates"] = [{"conditionType": "consul-registrar.dev/registered"}]
+    world.apply(gated, registration("gated"))
+    world.kubectl("rollout", "status", "deployment/gated", "--timeout=60s")
     world.kubectl("delete", "sreg", "web", "--timeout=60s")
     eventually(lambda: not world.health("web"))
     lease = installed.cluster.api.request(

@@ -277,14 +277,16 @@ def test_every_role_is_bound_to_the_operators_account(namespaces: list[str]) -> 
 
 
 def test_no_role_has_a_wildcard() -> None:
-    for each in rendered(rbac__secrets=[{"namespace": "x"}], readinessGate__enabled=True):
+    for each in rendered(rbac__secrets=[{"namespace": "x"}]):
         assert "*" not in str(each.get("rules", ""))
 
 
 def test_the_status_of_pods_may_be_patched_only_for_the_readiness_gate() -> None:
     right = ("patch", "pods/status", "")
-    assert right not in rules(rendered(), "ClusterRole", WIDE)
-    assert right in rules(rendered(readinessGate__enabled=True), "ClusterRole", WIDE)
+    assert right in rules(rendered(), "ClusterRole", WIDE)
+    without = rendered(readinessGate__enabled=False)
+    assert right not in rules(without, "ClusterRole", WIDE)
+    assert "--readiness-gate=false" in container(without)["args"]
 
 
 def test_only_secrets_that_are_named_may_be_read() -> None:
