@@ -3,6 +3,7 @@
 make bench                          all of it, at the design's sizes: about a quarter of an hour
 make bench PODS=1000                smaller
 make bench ONLY=catalog-cold,agent  some of it, by the beginnings of names
+make bench ONLY=catalog-soak        restarts under changes, then ten minutes of calm; only where it is named
 make bench STRICT=1                 exit code 1 where a budget is over, or something could not be measured
 """
 
@@ -54,7 +55,8 @@ def main(pods: int, agent_pods: int, only: str, before: str, keep: bool, strict:
 
 async def _measure(report: Report, folder: Path, only: str, before: str) -> None:
     for kind, agents in ((Catalog, 0), (Agents, AGENTS)):
-        steps = [step for step in kind.steps if _wanted(_named(kind.mode, step), only)]
+        known = (*kind.steps, *(kind.at_length if only else ()))
+        steps = [step for step in known if _wanted(_named(kind.mode, step), only)]
         if not steps:
             continue
         async with staged(kind.mode, folder / kind.mode, agents) as stage:

@@ -27,6 +27,7 @@ class Agents:
     before: str
     mode: ClassVar = MODE
     steps: ClassVar = ("cold", "churn", "drift", "leaders", "upgrade", "restart")
+    at_length: ClassVar[tuple[str, ...]] = ()
 
     async def _with(self, size: str) -> None:
         await self.stage.size(self.sizes[size])

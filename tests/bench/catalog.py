@@ -11,6 +11,7 @@ from bench.figures import Figure, Report, quantile
 from bench.loaders import load_catalog
 from bench.measures import Churn
 from bench.proxy import Counting
+from bench.soak import soak
 from bench.stage import BUSY, Stage
 
 MODE = "catalog"
@@ -30,6 +31,7 @@ class Catalog:
         "cost_few", "churn_some", "cold", "restart", "idle", "churn_many", "drift", "cost_many", "upgrade", "leaders",
         "memory",
     )  # fmt: skip
+    at_length: ClassVar[tuple[str, ...]] = ("soak",)
     _cost_of_few: dict[str, float] | None = None
 
     async def _with(self, size: str) -> None:
@@ -230,6 +232,10 @@ class Catalog:
             await consul.put("/v1/catalog/register", body)
 
         return [remove, edit, spoil]
+
+    async def soak(self) -> None:
+        await self._with("some")
+        self.report.add(*await soak(self.stage, MODE))
 
     async def leaders(self) -> None:
         await self._with("many")
