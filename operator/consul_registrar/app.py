@@ -30,7 +30,7 @@ from consul_registrar.credentials import ConsulConnections
 from consul_registrar.gates import Gates
 from consul_registrar.gather import Gatherer
 from consul_registrar.lifecycle import Lifecycle
-from consul_registrar.model import Key, Namespace, Pod, Reason, RegistrationKey
+from consul_registrar.model import Key, Namespace, Pod, Reason, RegistrationKey, Workload
 from consul_registrar.objects import Registration
 from consul_registrar.quarantine import Quarantine
 from consul_registrar.queue import Queue
@@ -40,6 +40,7 @@ from consul_registrar.reports import Reports
 from consul_registrar.secret_values import SecretValues
 from consul_registrar.settings import Settings, default_connection, direct_tokens, split_address
 from consul_registrar.standby import Standby
+from consul_registrar.workloads import Workloads
 
 logger = logging.getLogger(__name__)
 
@@ -136,6 +137,8 @@ class Operator:
         )
         self._pods = self._watch_pods(client)
         self._namespaces = self._watch_namespaces(client)
+        self._workloads = Workloads(self._cluster)
+        self._workload_sources = self._watch_workloads(client) if settings.annotated_workloads else []
         self._resources = self._watch_resources(client, login)
         metrics.REGISTRY.register(metrics.Registrations(self._reports.tallies))
         metrics.REGISTRY.register(metrics.WorkQueue("subjects", self._queue.numbers))
@@ -179,6 +182,14 @@ class Operator:
         paths = [f"{every}?fieldSelector=metadata.name%3D{name}" for name in self._settings.namespaces] or [every]
         return [kube.Reflector(client, path, kube.NAMESPACES, store, resync=self._settings.resync) for path in paths]
 
+    def _watch_workloads(self, client: kube.KubeClient) -> list[kube.Reflector[Workload]]:
+        resync = self._settings.resync
+        return [
+            kube.Reflector(client, kube.workloads_path(kind, namespace), codec, self._workloads, resync=resync)
+            for kind, codec in kube.WORKLOADS.items()
+            for namespace in self._settings.namespaces or ("",)
+        ]
+
     def _watch_resources(self, client: kube.KubeClient, login: kube.Login) -> kube.CustomResources:
         default = default_connection(self._settings)
         connections = Connections(
@@ -188,12 +199,13 @@ class Operator:
             look=self._connection_status.look,
             fallback={default.name: default} if default else {},
         )
+        registrations = Registrations(
+            self._cache, self._queue, self._acceptance, self._reports, load_reaped=self._load_reaped
+        )
         return kube.CustomResources(
             client,
             login,
-            registrations=Registrations(
-                self._cache, self._queue, self._acceptance, self._reports, load_reaped=self._load_reaped
-            ),
+            registrations=self._workloads.beside(registrations) if self._workload_sources else registrations,
             connections=connections,
             namespaces=self._settings.namespaces,
             resync=self._settings.resync,
@@ -260,7 +272,7 @@ class Operator:
         runner = await health.serve(host, port, self._unready, self._refresh_metrics)
         try:
             async with asyncio.TaskGroup() as group:
-                for source in self._watched().values():
+                for source in self._sources().values():
                     group.create_task(source.run())
                 await self._caches_filled()
                 group.create_task(self._consuls.run())
@@ -290,6 +302,8 @@ class Operator:
             group.create_task(self._queue.run(self._work, _CONCURRENCY))
             group.create_task(self._reports.run())
             group.create_task(self._gates.run())
+            if self._workload_sources:
+                group.create_task(self._workloads.run())
             group.create_task(self._connection_status.run())
             group.create_task(self._secrets.run())
 
@@ -322,6 +336,10 @@ class Operator:
         several = {**_numbered("pods", self._pods), **_numbered("namespaces", self._namespaces)}
         return {**several, "nodes": self._nodes, "customresources": self._resources}
 
+    def _sources(self) -> dict[str, Source]:
+        """All that is listed and watched; nothing waits for the workloads, on whose absence nothing rests."""
+        return {**self._watched(), **_numbered("workloads", self._workload_sources)}
+
     def _unready(self) -> str:
         """Why this process can't be trusted to know the cluster, "" where it can."""
         for name, source in self._watched().items():
@@ -334,7 +352,7 @@ class Operator:
 
     def _refresh_metrics(self) -> None:
         metrics.leading.labels("consul-registrar").set(self._leadership.may_write())
-        for name, source in self._watched().items():
+        for name, source in self._sources().items():
             metrics.staleness.labels(name).set(source.staleness())
 
 

@@ -5,7 +5,7 @@ Decides nothing; when to call is `gather.py`'s, `lifecycle.py`'s and `reports.py
 
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Literal
 
 from consul_registrar import objects
 from consul_registrar.api import GROUP, VERSION
@@ -22,9 +22,13 @@ from consul_registrar.kube import (
     Regarding,
     add_finalizer,
     answer_gate,
+    apply_registration,
     definition_leaves,
+    delete_registration,
+    fresh_body,
     fresh_object,
     fresh_pod,
+    fresh_workload,
     namespace_uid,
     patch_status,
     post_event,
@@ -33,7 +37,7 @@ from consul_registrar.kube import (
     remove_finalizer,
     take_annotation,
 )
-from consul_registrar.model import Gate, Hidden, Pod, Reason, RegistrationKey
+from consul_registrar.model import Gate, Hidden, Pod, Reason, RegistrationKey, Workload, WorkloadKey
 from consul_registrar.objects import FINALIZER, Connection, Registration
 
 
@@ -94,6 +98,25 @@ class Cluster:
     async def event_pod(self, pod: Pod, reason: Reason) -> None:
         about = regarding(pod)
         await post_event(self._client, about, reason, action="AnswerGate", instance=self._instance, type="Warning")
+
+    # workloads.Registrar
+
+    async def workload(self, key: WorkloadKey) -> Workload | None:
+        return await fresh_workload(self._client, key)
+
+    async def body(self, namespace: str, name: str) -> Mapping[str, Any] | None:
+        return await fresh_body(self._client, namespace, name)
+
+    async def apply(self, body: Mapping[str, Any], uid: str) -> None:
+        await apply_registration(self._client, body, uid)
+
+    async def delete(self, namespace: str, name: str, uid: str) -> None:
+        await delete_registration(self._client, namespace, name, uid)
+
+    async def event_workload(self, workload: Workload, reason: Reason, *, warning: bool) -> None:
+        about = Regarding("apps/v1", *workload.key, workload.uid, workload.version)
+        kind: Literal["Normal", "Warning"] = "Warning" if warning else "Normal"
+        await post_event(self._client, about, reason, action="Register", instance=self._instance, type=kind)
 
     # connection_status.Publisher
 

@@ -27,6 +27,7 @@ class Settings:
     lease: str = "default/consul-registrar"
     resync: float = 600.0
     readiness_gate: bool = True
+    annotated_workloads: bool = False
 
     @property
     def lease_place(self) -> tuple[str, str]:

@@ -106,6 +106,15 @@ def main() -> None:
     show_envvar=True,
     help="Answer the readiness gate consul-registrar.dev/registered of Pods that declare it.",
 )
+@click.option(
+    "--annotated-workloads",
+    type=bool,
+    default=False,
+    envvar="CONSUL_REGISTRAR_ANNOTATED_WORKLOADS",
+    show_envvar=True,
+    help="Make a ServiceRegistration for each Deployment, StatefulSet and DaemonSet that is annotated "
+    "consul-registrar.dev/register.",
+)
 def run(
     cluster_name: str,
     namespaces: str,
@@ -117,6 +126,7 @@ def run(
     lease: str,
     resync: float,
     readiness_gate: bool,
+    annotated_workloads: bool,
 ) -> None:
     """Run the operator until it is told to stop."""
     settings = Settings(
@@ -131,6 +141,7 @@ def run(
         lease=lease,
         resync=resync,
         readiness_gate=readiness_gate,
+        annotated_workloads=annotated_workloads,
     )
     _check_environment(settings)
     logs.set_up(settings.log_format, settings.log_level)

@@ -28,6 +28,14 @@ from consul_registrar.kube.login import login
 from consul_registrar.kube.records import NAMESPACES, NODES, PODS
 from consul_registrar.kube.reflector import Reflector
 from consul_registrar.kube.resources import CONNECTION, REGISTRATION, CustomObject, CustomResources, Kind
+from consul_registrar.kube.workloads import (
+    WORKLOADS,
+    apply_registration,
+    delete_registration,
+    fresh_body,
+    fresh_workload,
+    workloads_path,
+)
 from consul_registrar.kube.writes import (
     add_finalizer,
     answer_gate,
@@ -47,6 +55,7 @@ __all__ = [
     "NODES",
     "PODS",
     "REGISTRATION",
+    "WORKLOADS",
     "Codec",
     "Conflict",
     "CustomObject",
@@ -69,9 +78,13 @@ __all__ = [
     "Unavailable",
     "add_finalizer",
     "answer_gate",
+    "apply_registration",
     "definition_leaves",
+    "delete_registration",
+    "fresh_body",
     "fresh_object",
     "fresh_pod",
+    "fresh_workload",
     "login",
     "namespace_uid",
     "patch_status",
@@ -80,4 +93,5 @@ __all__ = [
     "regarding",
     "remove_finalizer",
     "take_annotation",
+    "workloads_path",
 ]

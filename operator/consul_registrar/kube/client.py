@@ -36,6 +36,7 @@ CONNECTIONS = 50
 
 MERGE_PATCH = "application/merge-patch+json"
 JSON_PATCH = "application/json-patch+json"
+APPLY_PATCH = "application/apply-patch+yaml"
 STRATEGIC_PATCH = "application/strategic-merge-patch+json"
 
 
@@ -102,6 +103,15 @@ class KubeClient:
         """
         where = f"{path}/{subresource}" if subresource else path
         return await self._read("PATCH", where, data=msgspec.json.encode(body), content=STRATEGIC_PATCH)
+
+    async def apply(self, path: str, body: Mapping[str, object], manager: str, *, force: bool) -> bytes:
+        """Server-side apply: what `manager` applied before and `body` lacks goes, what others own stays.
+
+        `force`: take over fields of others that say otherwise, else `Conflict`. A `metadata.uid` in it means an update
+        of that very object, never a creation.
+        """
+        params = {"fieldManager": manager, "force": "true" if force else "false"}
+        return await self._read("PATCH", path, params=params, data=msgspec.json.encode(body), content=APPLY_PATCH)
 
     async def json_patch(self, path: str, operations: Sequence[Mapping[str, object]]) -> bytes:
         """Apply operations (RFC 6902), all or none; a `test` that fails is `Invalid`."""
