@@ -16,11 +16,12 @@ Only what is said is applied, so every other field of the registration is left t
 import hashlib
 import json
 from collections.abc import Callable, Mapping
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 from consul_registrar import objects
 from consul_registrar.api import GROUP, VERSION
-from consul_registrar.model import Reason, Workload, WorkloadKey
+from consul_registrar.model import Reason
 
 REGISTER = f"{GROUP}/register"
 #: On a registration: the kind of the workload that it was made for. Its name is the workload's.
@@ -29,6 +30,32 @@ MADE_FOR = f"{GROUP}/made-for"
 APPLIED = f"{GROUP}/applied"
 
 API_VERSION = f"{GROUP}/{VERSION}"
+
+
+class WorkloadKey(NamedTuple):
+    """Names a Deployment, StatefulSet or DaemonSet."""
+
+    kind: str
+    namespace: str
+    name: str
+
+    def __str__(self) -> str:
+        return f"{self.kind} {self.namespace}/{self.name}"
+
+
+@dataclass(frozen=True, slots=True)
+class Workload:
+    """A Deployment, StatefulSet or DaemonSet, cut down to what asks for a registration of its Pods.
+
+    `annotations`: those of our group alone. `selector`: as it has it, in Kubernetes' form.
+    """
+
+    key: WorkloadKey
+    uid: str
+    version: int
+    annotations: Mapping[str, str]
+    selector: Mapping[str, object]
+    deleting: bool = False
 
 
 class Malformed(Exception):

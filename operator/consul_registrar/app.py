@@ -19,6 +19,7 @@ from typing import Any, Protocol
 
 from consul_registrar import health, kube, metrics, token_status
 from consul_registrar.acceptance import Acceptance
+from consul_registrar.annotated import Workload
 from consul_registrar.arrivals import Connections, Namespaces, Nodes, Pods, Registrations, endpoints_in, pods_on
 from consul_registrar.audit import Audit
 from consul_registrar.cache import Cache
@@ -30,7 +31,7 @@ from consul_registrar.credentials import ConsulConnections
 from consul_registrar.gates import Gates
 from consul_registrar.gather import Gatherer
 from consul_registrar.lifecycle import Lifecycle
-from consul_registrar.model import Key, Namespace, Pod, Reason, RegistrationKey, Workload
+from consul_registrar.model import Key, Namespace, Pod, Reason, RegistrationKey
 from consul_registrar.objects import Registration
 from consul_registrar.quarantine import Quarantine
 from consul_registrar.queue import Queue
@@ -138,7 +139,9 @@ class Operator:
         self._pods = self._watch_pods(client)
         self._namespaces = self._watch_namespaces(client)
         self._workloads = Workloads(self._cluster)
-        self._workload_sources = self._watch_workloads(client) if settings.annotated_workloads else []
+        self._workload_sources: list[kube.Reflector[Workload]] = []
+        if settings.annotated_workloads:
+            self._workload_sources = kube.watch_workloads(client, self._workloads, settings.namespaces, settings.resync)
         self._resources = self._watch_resources(client, login)
         metrics.REGISTRY.register(metrics.Registrations(self._reports.tallies))
         metrics.REGISTRY.register(metrics.WorkQueue("subjects", self._queue.numbers))
@@ -181,14 +184,6 @@ class Operator:
         every = "/api/v1/namespaces"
         paths = [f"{every}?fieldSelector=metadata.name%3D{name}" for name in self._settings.namespaces] or [every]
         return [kube.Reflector(client, path, kube.NAMESPACES, store, resync=self._settings.resync) for path in paths]
-
-    def _watch_workloads(self, client: kube.KubeClient) -> list[kube.Reflector[Workload]]:
-        resync = self._settings.resync
-        return [
-            kube.Reflector(client, kube.workloads_path(kind, namespace), codec, self._workloads, resync=resync)
-            for kind, codec in kube.WORKLOADS.items()
-            for namespace in self._settings.namespaces or ("",)
-        ]
 
     def _watch_resources(self, client: kube.KubeClient, login: kube.Login) -> kube.CustomResources:
         default = default_connection(self._settings)

@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from typing import Any, Literal
 
 from consul_registrar import objects
+from consul_registrar.annotated import Workload, WorkloadKey
 from consul_registrar.api import GROUP, VERSION
 from consul_registrar.api.connection import SecretKeyRef
 from consul_registrar.consuls import Unusable
@@ -37,7 +38,7 @@ from consul_registrar.kube import (
     remove_finalizer,
     take_annotation,
 )
-from consul_registrar.model import Gate, Hidden, Pod, Reason, RegistrationKey, Workload, WorkloadKey
+from consul_registrar.model import Gate, Hidden, Pod, Reason, RegistrationKey
 from consul_registrar.objects import FINALIZER, Connection, Registration
 
 

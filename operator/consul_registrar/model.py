@@ -362,32 +362,6 @@ class Pod:
         return self.deleting or self.finished
 
 
-class WorkloadKey(NamedTuple):
-    """Names a Deployment, StatefulSet or DaemonSet."""
-
-    kind: str
-    namespace: str
-    name: str
-
-    def __str__(self) -> str:
-        return f"{self.kind} {self.namespace}/{self.name}"
-
-
-@dataclass(frozen=True, slots=True)
-class Workload:
-    """A Deployment, StatefulSet or DaemonSet, cut down to what asks for a registration of its Pods.
-
-    `annotations`: those of our group alone. `selector`: as it has it, in Kubernetes' form.
-    """
-
-    key: WorkloadKey
-    uid: str
-    version: int
-    annotations: Mapping[str, str]
-    selector: Mapping[str, object]
-    deleting: bool = False
-
-
 @dataclass(frozen=True, slots=True)
 class Namespace:
     """A Kubernetes namespace: its labels say which connections take its registrations."""

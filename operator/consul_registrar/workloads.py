@@ -18,9 +18,19 @@ import logging
 from collections.abc import Mapping
 from typing import Any, Protocol
 
-from consul_registrar.annotated import APPLIED, REGISTER, Malformed, is_made_for, made, stands, workload_of
+from consul_registrar.annotated import (
+    APPLIED,
+    REGISTER,
+    Malformed,
+    Workload,
+    WorkloadKey,
+    is_made_for,
+    made,
+    stands,
+    workload_of,
+)
 from consul_registrar.kube import Conflict, CustomObject, Forbidden, Invalid, KubeError, Store
-from consul_registrar.model import Reason, Workload, WorkloadKey
+from consul_registrar.model import Reason
 from consul_registrar.queue import Queue
 
 logger = logging.getLogger(__name__)

@@ -29,12 +29,11 @@ from consul_registrar.kube.records import NAMESPACES, NODES, PODS
 from consul_registrar.kube.reflector import Reflector
 from consul_registrar.kube.resources import CONNECTION, REGISTRATION, CustomObject, CustomResources, Kind
 from consul_registrar.kube.workloads import (
-    WORKLOADS,
     apply_registration,
     delete_registration,
     fresh_body,
     fresh_workload,
-    workloads_path,
+    watch_workloads,
 )
 from consul_registrar.kube.writes import (
     add_finalizer,
@@ -55,7 +54,6 @@ __all__ = [
     "NODES",
     "PODS",
     "REGISTRATION",
-    "WORKLOADS",
     "Codec",
     "Conflict",
     "CustomObject",
@@ -93,5 +91,5 @@ __all__ = [
     "regarding",
     "remove_finalizer",
     "take_annotation",
-    "workloads_path",
+    "watch_workloads",
 ]

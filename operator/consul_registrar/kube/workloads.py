@@ -3,19 +3,21 @@
 Decided here: how they are read and how a made registration is written safely. What is made is decided elsewhere.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any, cast
 from urllib.parse import quote
 
 import msgspec
 
+from consul_registrar.annotated import Workload, WorkloadKey
 from consul_registrar.api import GROUP
 from consul_registrar.kube.client import KubeClient
 from consul_registrar.kube.codec import Codec, JsonObject, Page, version_of
 from consul_registrar.kube.errors import Conflict, NotFound
+from consul_registrar.kube.intake import Store
+from consul_registrar.kube.reflector import Reflector
 from consul_registrar.kube.resources import REGISTRATION
-from consul_registrar.model import Workload, WorkloadKey
 
 #: Our field manager for registrations that are made: what it doesn't own is people's.
 MANAGER = "consul-registrar-annotations"
@@ -79,6 +81,17 @@ def _obj(kind: str, raw: bytes | msgspec.Raw) -> Workload:
 WORKLOADS: dict[str, Codec[Workload]] = {
     kind: Codec(kind, page=partial(_page, kind), obj=partial(_obj, kind)) for kind in _PLURALS
 }
+
+
+def watch_workloads(
+    client: KubeClient, store: Store[Workload], namespaces: Sequence[str], resync: float
+) -> list[Reflector[Workload]]:
+    """What feeds the store with all three kinds; no namespaces: of the whole cluster. `resync` in seconds."""
+    return [
+        Reflector(client, workloads_path(kind, namespace), codec, store, resync=resync)
+        for kind, codec in WORKLOADS.items()
+        for namespace in namespaces or ("",)
+    ]
 
 
 def workloads_path(kind: str, namespace: str = "") -> str:

@@ -13,9 +13,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from consul_registrar.annotated import MADE_FOR, REGISTER, Malformed, is_made_for, made, stands, workload_of
+from consul_registrar.annotated import (
+    MADE_FOR,
+    REGISTER,
+    Malformed,
+    Workload,
+    WorkloadKey,
+    is_made_for,
+    made,
+    stands,
+    workload_of,
+)
 from consul_registrar.kube import CustomObject, Forbidden, Invalid, KubeError, Unavailable
-from consul_registrar.model import Reason, Workload, WorkloadKey
+from consul_registrar.model import Reason
 from consul_registrar.workloads import Workloads
 from unit.core.instant import instantly
 
