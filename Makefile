@@ -95,12 +95,12 @@ lock: venv ## Choose the dependencies' versions anew
 # With Docker the image is built on its default base; without, by buildah on a base made by debootstrap (root; Debian).
 .PHONY: image
 image: ## The operator's image, looked at; IMAGE=name:tag names it
-	@if command -v docker >/dev/null; then docker build --tag $(or $(IMAGE),consul-registrar:0.1.0) .; \
+	@if docker info >/dev/null 2>&1; then docker build --tag $(or $(IMAGE),consul-registrar:0.1.0) .; \
 	  else NAME=$(or $(IMAGE),localhost/consul-registrar:dev) dev/image/build.sh; fi
 
 .PHONY: sbom
 sbom: image ## The bill of materials of the image (CycloneDX): build/image/sbom.json
 	@mkdir -p build/image
-	@if command -v docker >/dev/null; then docker run --rm --interactive --entrypoint python3 \
+	@if docker info >/dev/null 2>&1; then docker run --rm --interactive --entrypoint python3 \
 	  $(or $(IMAGE),consul-registrar:0.1.0) - <dev/image/sbom.py >build/image/sbom.json; fi
 	@ls build/image/sbom.json
