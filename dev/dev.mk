@@ -21,7 +21,10 @@ cluster-down: | venv ## End the local cluster and remove its files
 
 REALNODE = PYTHONPATH=dev $(PY) -m realnode
 
-.PHONY: node node-down
+.PHONY: node node-down node-packages
+
+node-packages: ## Install the Debian packages that `make node` and `make image` need (root)
+	@dev/realnode/packages.sh
 
 node: | venv ## Start a Kubernetes of one node with real Pods (root, Debian's containerd); see dev/README.md
 	@$(REALNODE) up

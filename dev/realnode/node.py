@@ -21,9 +21,6 @@ from realnode.images import PAUSE, ensure_images
 
 HERE = Path(__file__).parent
 PODS, SERVICES = "10.250.0.0/24", "10.97.0.0/16"
-DEBIAN = (
-    "containerd runc containernetworking-plugins iptables nftables conntrack ethtool socat ipset iproute2 gcc libc6-dev"
-)
 _PROGRAMS = ("containerd", "runc", "nft", "conntrack", "nsenter", "unshare", "ip", "openssl", "curl", "gcc")
 _KEPT_OVER_RUNS = ("containerd", "images", "logs")  # the image store, so that images aren't imported each time
 
@@ -167,7 +164,7 @@ def _check_machine() -> None:
         raise NodeError("the node with real Pods needs root: it makes namespaces and control groups")
     missing = [name for name in _PROGRAMS if shutil.which(name) is None]
     if missing:
-        raise NodeError(f"{', '.join(missing)} not found; on Debian: apt-get install --no-install-recommends {DEBIAN}")
+        raise NodeError(f"{', '.join(missing)} not found; on Debian `make node-packages` installs what is missing")
 
 
 def _run(*command: str) -> None:
