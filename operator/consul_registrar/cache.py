@@ -215,11 +215,16 @@ class Cache:
             self._publications[key] = publications
 
     def beside(self, key: RegistrationKey, connection: str | None = None) -> set[RegistrationKey]:
-        """The other registrations of its namespace that publish the same service name there; None: anywhere."""
-        mine = [p for p in self._publications.get(key, ()) if connection in {None, p[1]}]
-        any_name = any(p[2] == _EACH for p in mine)
-        looked = [p if any_name else (*p[:2], _EACH) if p[2] == _ANY else p for p in mine]
-        return set().union(*(self._publishing.get(publication, set()) for publication in looked)) - {key}
+        """The other registrations of its namespace that may publish the same service name there; None: anywhere."""
+        found: set[RegistrationKey] = set()
+        mine = self._publications.get(key, ())
+        each = any(name == _EACH for _, _, name in mine)
+        for namespace, at, name in mine:
+            if connection is None or connection == at:
+                looked = name if each or name != _ANY else _EACH
+                found |= self._publishing.get((namespace, at, looked), frozenset())
+        found.discard(key)
+        return found
 
     def _forget_selector(self, key: RegistrationKey) -> None:
         selectors = self._selectors.get(key.namespace)
