@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 from operator_world import EXAMPLES, MERGE, Operator, World, deployment, eventually, pod, registration, statuses
@@ -20,7 +21,7 @@ def connection(request: pytest.FixtureRequest, cluster: Cluster) -> Iterator[str
         cluster.kubectl("apply", "-f", "-", stdin=text.replace("http://127.0.0.1:8500", cluster.consul.http_addr))
     yield request.param
     if request.param == "catalog":
-        cluster.api.request("DELETE", f"{CONNECTIONS}/catalog")
+        cluster.kubectl("delete", "cconn", "catalog", "--timeout=60s")  # other modules have one of that name, too
 
 
 def registering(name: str, app: str, connection: str, **spec: object) -> dict:
@@ -143,6 +144,50 @@ def test_a_header_out_of_a_secret_reaches_agents_only_and_is_shown_nowhere(
         world.kubectl("get", "events"),
     )
     assert value not in f"{seen}{operator.log}"
+
+
+@pytest.fixture
+def listener() -> Iterator[tuple[int, list[str]]]:
+    """An HTTP server that passes every check; its port, and the X-Probe headers that it was shown."""
+    shown: list[str] = []
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            shown.append(self.headers.get("X-Probe", ""))
+            self.send_response(200)
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        serving = threading.Thread(target=server.serve_forever)
+        serving.start()
+        yield server.server_port, shown
+        server.shutdown()
+        serving.join()
+
+
+def test_a_probe_shows_the_secret_and_its_successor(
+    world: World, operator: Operator, listener: tuple[int, list[str]]
+) -> None:
+    port, shown = listener
+
+    def holds(value: str) -> None:
+        secret = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "probe"}, "stringData": {"token": value}}
+        world.apply(secret)
+
+    holds("s3cret-one")
+    header = {"name": "X-Probe", "valueFrom": {"secretKeyRef": {"name": "probe", "key": "token"}}}
+    checks = [{"name": "health", "http": {"headers": [header]}, "interval": "1s"}]
+    endpoints = [{"name": "primary", "address": "127.0.0.1", "port": port}]
+    world.apply(registration("shown", service={"name": "shown"}, endpoints=endpoints, checks=checks))
+    world.passing("shown", 1)
+    assert set(shown) == {"s3cret-one"}
+    holds("s3cret-two")
+    eventually(lambda: shown[-1] == "s3cret-two")
+    assert len(world.health("shown")) == 1
+    assert "s3cret" not in operator.log
 
 
 def test_checks_out_of_readiness_probes_are_run_by_agents_and_refused_where_thresholds_are_not_to_be_had(
