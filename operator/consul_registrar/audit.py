@@ -54,13 +54,15 @@ class Audit:
         self._log({"operation": operation, "cause": cause, "outcome": outcome, **about}, error)
 
     def _log(self, line: Mapping[str, object], error: ConsulError | None) -> None:
-        head = {
-            "time": datetime.now(UTC).isoformat(timespec="milliseconds"),
-            "logger": logger.name,
-            "connection": self._connection,
-        }
-        failed = {"error": error.reason.code} if error is not None else {}
-        logger.info(_encode(head | dict(line) | failed).decode())
+        """Where the line was logged is no news, and finding it out costs as much as the line."""
+        if not logger.isEnabledFor(logging.INFO):
+            return
+        time = datetime.now(UTC).isoformat(timespec="milliseconds")
+        whole = {"time": time, "logger": logger.name, "connection": self._connection, **line}
+        if error is not None:
+            whole["error"] = error.reason.code
+        text = _encode(whole).decode()
+        logger.handle(logging.LogRecord(logger.name, logging.INFO, __file__, 0, text, None, None))
 
 
 def _registration(instance: Instance) -> str:

@@ -256,7 +256,10 @@ class Instance:
 
     def meta_value(self, key: str) -> str:
         """The value of one meta key, "" where it is missing."""
-        return next((value for name, value in self.meta if name == key), "")
+        for name, value in self.meta:
+            if name == key:
+                return value
+        return ""
 
     @property
     def owner(self) -> Owner | None:
