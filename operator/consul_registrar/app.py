@@ -143,7 +143,12 @@ class Operator:
         if settings.annotated_workloads:
             self._workload_sources = kube.watch_workloads(client, self._workloads, settings.namespaces, settings.resync)
         self._resources = self._watch_resources(client, login)
-        metrics.REGISTRY.register(metrics.Registrations(self._reports.tallies))
+        metrics.REGISTRY.register(
+            metrics.Registrations(
+                self._reports.tallies, self._cache.registrations.values, each=settings.registration_metrics
+            )
+        )
+        metrics.REGISTRY.register(metrics.Connections(self._cache.connections.values))
         metrics.REGISTRY.register(metrics.WorkQueue("subjects", self._queue.numbers))
         metrics.REGISTRY.register(metrics.RemovalsHeld(self._quarantine.holding))
 

@@ -6,7 +6,7 @@ Decides which keys a change concerns. What to do about them is decided in `recon
 from collections.abc import Callable
 from collections.abc import Set as AbstractSet
 
-from consul_registrar import objects
+from consul_registrar import metrics, objects
 from consul_registrar.acceptance import Acceptance
 from consul_registrar.cache import Cache
 from consul_registrar.consuls import Consuls
@@ -27,7 +27,10 @@ class Pods:
 
     def put(self, obj: Pod) -> None:
         """A Pod is new, or has changed."""
-        self._add(self._cache.put_pod(obj), obj.uid)
+        concerned = self._cache.put_pod(obj)
+        if concerned:
+            metrics.pod_arrived(obj.version)
+        self._add(concerned, obj.uid)
         if obj.gate is not None:
             self._look(obj.uid)
 

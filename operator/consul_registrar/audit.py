@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 
 import msgspec
 
-from consul_registrar import model
+from consul_registrar import metrics, model
 from consul_registrar.changes import Change, Deregister, DropCheck, Evidence, Feed, Register
 from consul_registrar.consul.errors import ConsulError, OutcomeUnknown
 from consul_registrar.model import Instance
@@ -29,6 +29,8 @@ class Audit:
         """Write the line of one change; `batch` is how many left together."""
         outcome = _outcome(error)
         operation = _operation(change)
+        if error is None:
+            metrics.pod_written(change.evidence.pod)
         self._count(operation, change.cause.value, outcome)
         instance = change.instance
         line = {

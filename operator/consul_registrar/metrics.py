@@ -3,14 +3,17 @@
 Decides names and labels: none is unbounded. Measuring is done where things happen.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager
+from typing import Any
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from consul_registrar.model import RegistrationKey
+from consul_registrar.objects import Connection, Registration
 from consul_registrar.tally import Tally
 
 REGISTRY = CollectorRegistry()
@@ -61,21 +64,110 @@ staleness = Gauge(
 )
 
 
-class Registrations(Collector):
-    """Each registration's instances by state; as many series as there are registrations, times six."""
+batch_size = Histogram(
+    "consul_registrar_write_batch_size",
+    "How many writes left for Consul together.",
+    buckets=(1, 2, 4, 8, 16, 32, 64),
+    registry=REGISTRY,
+)
+event_seconds = Histogram(
+    "consul_registrar_pod_event_to_consul_seconds",
+    "From the arrival of a Pod's event to Consul's answer to the write that it led to; a start's first list included.",
+    buckets=(0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60),
+    registry=REGISTRY,
+)
 
-    def __init__(self, tallies: Callable[[], Mapping[RegistrationKey, Tally]]) -> None:
+#: Pods' events that led to no write (yet) and are remembered; beyond that the oldest are forgotten.
+_REMEMBERED = 20_000
+_arrived: dict[int, float] = {}
+
+
+def pod_arrived(version: int) -> None:
+    """A Pod that some registration selects has arrived in this version."""
+    _arrived[version] = time.monotonic()
+    if len(_arrived) > _REMEMBERED:
+        del _arrived[next(iter(_arrived))]
+
+
+def pod_written(version: int | None) -> None:
+    """Consul has acknowledged a write that was decided on a Pod of this version. Measured once for each version."""
+    arrived = _arrived.pop(version, None) if version is not None else None
+    if arrived is not None:
+        event_seconds.observe(time.monotonic() - arrived)
+
+
+STATES = ("desired", "registered", "passing", "warning", "critical", "withheld")
+
+
+class Registrations(Collector):
+    """Instances by state and registrations by readiness; with `each` also of each registration: seven series more."""
+
+    def __init__(
+        self,
+        tallies: Callable[[], Mapping[RegistrationKey, Tally]],
+        registrations: Callable[[], Iterable[Registration]],
+        *,
+        each: bool,
+    ) -> None:
         self._tallies = tallies
+        self._registrations = registrations
+        self._each = each
 
     def describe(self) -> Iterator[Metric]:
-        yield _family()
+        every, readiness, instances, ready = _families()
+        yield from (every, readiness, *((instances, ready) if self._each else ()))
 
     def collect(self) -> Iterator[Metric]:
-        family = _family()
+        every, readiness, instances, ready = _families()
+        sums = dict.fromkeys(STATES, 0)
         for key, tally in list(self._tallies().items()):
             total = tally.summary().total
-            for state in ("desired", "registered", "passing", "warning", "critical", "withheld"):
-                family.add_metric([key.namespace, key.name, state], getattr(total, state))
+            for state in STATES:
+                count = getattr(total, state)
+                sums[state] += count
+                instances.add_metric([key.namespace, key.name, state], count)
+        for state, count in sums.items():
+            every.add_metric([state], count)
+        found = {one.key: _is_ready(one.status) for one in list(self._registrations())}
+        for key, is_ready in found.items():
+            ready.add_metric([key.namespace, key.name], is_ready)
+        for value in (True, False):
+            readiness.add_metric([str(value)], sum(is_ready is value for is_ready in found.values()))
+        yield from (every, readiness, *((instances, ready) if self._each else ()))
+
+
+def _families() -> tuple[GaugeMetricFamily, GaugeMetricFamily, GaugeMetricFamily, GaugeMetricFamily]:
+    name = "consul_registrar_registration"
+    return (
+        GaugeMetricFamily("consul_registrar_instances", "Instances of all registrations, by state.", labels=["state"]),
+        GaugeMetricFamily(f"{name}s", "Registrations, by whether their condition Ready is True.", labels=["ready"]),
+        GaugeMetricFamily(
+            f"{name}_instances", "Instances of a registration, by state.", labels=["namespace", "name", "state"]
+        ),
+        GaugeMetricFamily(
+            f"{name}_ready", "Whether a registration's condition Ready is True.", labels=["namespace", "name"]
+        ),
+    )
+
+
+def _is_ready(status: Mapping[str, Any]) -> bool:
+    return any(one["type"] == "Ready" and one["status"] == "True" for one in status.get("conditions") or ())
+
+
+class Connections(Collector):
+    """Whether each connection is ready; as many series as there are connections."""
+
+    def __init__(self, connections: Callable[[], Iterable[Connection]]) -> None:
+        self._connections = connections
+
+    def describe(self) -> Iterator[Metric]:
+        return self.collect()
+
+    def collect(self) -> Iterator[Metric]:
+        about = "Whether a connection's condition Ready is True."
+        family = GaugeMetricFamily("consul_registrar_connection_ready", about, labels=["connection"])
+        for one in list(self._connections()):
+            family.add_metric([one.name], _is_ready(one.status))
         yield family
 
 
@@ -101,14 +193,6 @@ class WorkQueue(Collector):
         family = CounterMetricFamily(name, about, labels=["name"])
         family.add_metric([self._name], value)
         return family
-
-
-def _family() -> GaugeMetricFamily:
-    return GaugeMetricFamily(
-        "consul_registrar_registration_instances",
-        "Instances of a registration, by state.",
-        labels=["namespace", "name", "state"],
-    )
 
 
 class RemovalsHeld(Collector):

@@ -28,6 +28,7 @@ class Settings:
     resync: float = 600.0
     readiness_gate: bool = True
     annotated_workloads: bool = False
+    registration_metrics: bool = True
 
     @property
     def lease_place(self) -> tuple[str, str]:

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import chain
 
+from consul_registrar import metrics
 from consul_registrar.audit import Audit
 from consul_registrar.changes import Change
 from consul_registrar.consul.errors import ConsulError, NotSent, OutcomeUnknown
@@ -90,6 +91,7 @@ class Lane:
             self._answer(batch, outcomes)
 
     def _answer(self, batch: list[_Waiting], outcomes: list[ConsulError | None]) -> None:
+        metrics.batch_size.observe(len(batch))
         for waiting, outcome in zip(batch, outcomes, strict=True):
             self._audit.record(waiting.change, outcome, len(batch))
             if not waiting.done.done():

@@ -115,6 +115,14 @@ def main() -> None:
     help="Make a ServiceRegistration for each Deployment, StatefulSet and DaemonSet that is annotated "
     "consul-registrar.dev/register.",
 )
+@click.option(
+    "--registration-metrics",
+    type=bool,
+    default=True,
+    envvar="CONSUL_REGISTRAR_REGISTRATION_METRICS",
+    show_envvar=True,
+    help="Measure each registration by itself: seven series a registration. Without it only all of them together.",
+)
 def run(
     cluster_name: str,
     namespaces: str,
@@ -127,6 +135,7 @@ def run(
     resync: float,
     readiness_gate: bool,
     annotated_workloads: bool,
+    registration_metrics: bool,
 ) -> None:
     """Run the operator until it is told to stop."""
     settings = Settings(
@@ -142,6 +151,7 @@ def run(
         resync=resync,
         readiness_gate=readiness_gate,
         annotated_workloads=annotated_workloads,
+        registration_metrics=registration_metrics,
     )
     _check_environment(settings)
     logs.set_up(settings.log_format, settings.log_level)

@@ -78,7 +78,12 @@ def measured() -> str:
 def _metrics() -> Iterator[tuple[str, str, Sequence[str], str]]:
     found = [metric for metric in vars(metrics).values() if isinstance(metric, MetricWrapperBase)]
     described: list[tuple[Metric, Sequence[str]]] = [(next(iter(m.describe())), _labels(m)) for m in found]
-    collectors = (metrics.Registrations(dict), metrics.RemovalsHeld(dict), metrics.WorkQueue("", lambda: (0, 0, 0)))
+    collectors = (
+        metrics.Registrations(dict, tuple, each=True),
+        metrics.Connections(tuple),
+        metrics.RemovalsHeld(dict),
+        metrics.WorkQueue("", lambda: (0, 0, 0)),
+    )
     described += [(family, _labels(family)) for each in collectors for family in each.describe()]
     for metric, labels in sorted(described, key=lambda each: each[0].name):
         suffix = "_total" if metric.type == "counter" else ""
