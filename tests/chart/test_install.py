@@ -242,6 +242,7 @@ def test_with_a_list_of_namespaces_the_operator_works_there_and_may_see_no_other
     spec = {**consul_of(cluster), "tls": {"ca": ca}}
     values = {
         "clusterName": "narrow",
+        "annotatedWorkloads": {"enabled": True},
         "fullnameOverride": "narrow",
         "connection": {"name": "narrow", "spec": spec},
         "watch": {"namespaces": [world.namespace]},
@@ -252,6 +253,11 @@ def test_with_a_list_of_namespaces_the_operator_works_there_and_may_see_no_other
     ready(cluster, "narrow")
     world.apply(deployment("db", 1), registration("db", consulRefs=[{"name": "narrow"}]))
     world.passing("db", 1)
+    world.apply(deployment("annotated", 1))
+    world.kubectl("annotate", "deployment", "annotated", "consul-registrar.dev/register=8080")
+    eventually(lambda: world.registration("annotated"))
+    world.kubectl("annotate", "deployment", "annotated", "consul-registrar.dev/register-")
+    eventually(lambda: not world.exists("annotated"))
     world.kubectl("delete", "sreg", "db", "--timeout=60s")
     cluster.kubectl("delete", "cconn", "narrow", "--timeout=60s")
     operator.stop()

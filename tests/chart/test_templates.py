@@ -289,6 +289,14 @@ def test_the_status_of_pods_may_be_patched_only_for_the_readiness_gate() -> None
     assert "--readiness-gate=false" in container(without)["args"]
 
 
+def test_registrations_may_be_made_only_for_annotated_workloads() -> None:
+    right = ("create", "serviceregistrations", "")
+    assert right not in rules(rendered(), "ClusterRole", WIDE)
+    objects = rendered(annotatedWorkloads__enabled=True)
+    assert {right, ("watch", "deployments", "")} <= rules(objects, "ClusterRole", WIDE)
+    assert "--annotated-workloads=true" in container(objects)["args"]
+
+
 def test_only_secrets_that_are_named_may_be_read() -> None:
     spec = {
         "addresses": ["https://c:8501"],

@@ -92,6 +92,14 @@ annotations:
   resources: [pods/status]
   verbs: [patch]
 {{- end }}
+{{- if .Values.annotatedWorkloads.enabled }}
+- apiGroups: [apps]
+  resources: [deployments, statefulsets, daemonsets]
+  verbs: [get, list, watch]
+- apiGroups: [consul-registrar.dev]
+  resources: [serviceregistrations]
+  verbs: [create, delete]
+{{- end }}
 - apiGroups: [""]
   resources: [services]
   verbs: [list, watch]
