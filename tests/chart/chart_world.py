@@ -93,13 +93,16 @@ class Installation:
         helm(self.cluster, "install", RELEASE, str(CHART), f"--namespace={NAMESPACE}", values=self.values)
         self.operator = as_deployed(self.cluster, self.folder, NAMESPACE, RELEASE)
 
-    def requests(self) -> Iterator[dict[str, Any]]:
-        """What the operator has asked the API server for, as that noted it."""
-        account = f"system:serviceaccount:{NAMESPACE}:{RELEASE}"
-        for line in self.cluster.control_plane.audit_log.read_text().splitlines():
-            noted = json.loads(line)
-            if noted["user"]["username"] == account:
-                yield noted
+
+def requests(cluster: Cluster, namespace: str, account: str) -> list[dict[str, Any]]:
+    """What a ServiceAccount has asked the API server for, as that noted it."""
+    noted = map(json.loads, cluster.control_plane.audit_log.read_text().splitlines())
+    return [one for one in noted if one["user"]["username"] == f"system:serviceaccount:{namespace}:{account}"]
+
+
+def refused(cluster: Cluster, namespace: str, account: str) -> list[dict[str, Any]]:
+    """Those of its requests that it had no right to."""
+    return [one for one in requests(cluster, namespace, account) if one["responseStatus"]["code"] == 403]
 
 
 @contextmanager
