@@ -49,6 +49,8 @@ READS: dict[Mode, tuple[str, ...]] = {
     "agent": (
         "GET agent/services",
         "GET agent/checks",
+        "GET catalog/node-services",
+        "GET health/node",
         "GET catalog/node-services blocking",
         "GET health/node blocking",
     ),

@@ -8,7 +8,16 @@ there", on a deregistration it says "already gone".
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
-from consul_registrar.consul.errors import ConsulError, Denied, Invalid, Misdirected, NotSent, OutcomeUnknown, Throttled
+from consul_registrar.consul.errors import (
+    ConsulError,
+    Denied,
+    Invalid,
+    Misdirected,
+    NotSent,
+    OutcomeUnknown,
+    Stale,
+    Throttled,
+)
 from consul_registrar.model import Reason
 
 TRANSACTION = "/v1/txn"
@@ -93,6 +102,10 @@ def _invalid(_request: Request, reason: Reason, _answer: Answer) -> ConsulError:
     return Invalid(reason)
 
 
+def _stale(_request: Request, reason: Reason, _answer: Answer) -> ConsulError:
+    return Stale(reason)
+
+
 def _misdirected(_request: Request, reason: Reason, _answer: Answer) -> ConsulError:
     return Misdirected(reason)
 
@@ -124,6 +137,8 @@ _TABLE = (
     _Row(429, 429, "", _throttled, "ConsulThrottled", _WAIT),
     _Row(503, 503, "can only be performed by the leader", _throttled, "ConsulThrottled", _WAIT),
     _Row(300, 399, "", _misdirected, "UnexpectedRedirect", "the address must be Consul's own"),
+    _Row(408, 408, "", _unknown, "ConsulFailed", "it is read back, then tried again"),
+    _Row(409, 409, "", _stale, "Stale", "what stands is read again, then it is tried again"),
     _Row(400, 499, "", _invalid, "InvalidRequest", "it is not sent again unchanged"),
     _Row(500, 500, "no cluster leader", _not_sent, "ConsulNoLeader", "the servers must elect a leader; " + _WAIT),
     _Row(500, 500, "no known consul servers", _not_sent, "ConsulNoLeader", "the agent must find servers; " + _WAIT),

@@ -3,7 +3,7 @@
 import pytest
 
 from consul_registrar.consul.answers import Answer, Request, failure, next_index
-from consul_registrar.consul.errors import Denied, Invalid, Misdirected, NotSent, OutcomeUnknown, Throttled
+from consul_registrar.consul.errors import Denied, Invalid, Misdirected, NotSent, OutcomeUnknown, Stale, Throttled
 
 WRITE = Request("PUT", "/v1/agent/service/register", "http://10.0.0.1:8500")
 READ = Request("GET", "/v1/agent/services", "http://10.0.0.1:8500")
@@ -19,6 +19,8 @@ READ = Request("GET", "/v1/agent/services", "http://10.0.0.1:8500")
         (403, "Endpoint is blocked by agent configuration", Denied, "BlockedByAgent"),
         (401, "ACL support disabled", Denied, "PermissionDenied"),
         (405, "method GET not allowed", Invalid, "InvalidRequest"),
+        (408, "a proxy lost its patience", OutcomeUnknown, "ConsulFailed"),
+        (409, "a conflict", Stale, "Stale"),
         (413, "Request body too large", Invalid, "RequestTooLarge"),
         (429, "rate limit exceeded, try again later or against a different server", Throttled, "ConsulThrottled"),
         (429, "Your IP is issuing too many concurrent connections", Throttled, "ConsulThrottled"),
