@@ -20,7 +20,7 @@ from typing import Any, Protocol
 from consul_registrar import health, kube, metrics, token_status
 from consul_registrar.acceptance import Acceptance
 from consul_registrar.annotated import Workload
-from consul_registrar.arrivals import Connections, Namespaces, Nodes, Pods, Registrations, endpoints_in, pods_on
+from consul_registrar.arrivals import Connections, Namespaces, Nodes, Pods, Registrations, endpoints_in, pods_beside
 from consul_registrar.audit import Audit
 from consul_registrar.cache import Cache
 from consul_registrar.cluster import Cluster
@@ -219,12 +219,12 @@ class Operator:
             reflector.doubt()
         self._resources.doubt()
 
-    def _found(self, keys: AbstractSet[Key]) -> None:
-        """Consul holds something else than before for these keys. What lies outside our scope is none of ours."""
-        scope = self._settings.namespaces
+    def _found(self, keys: AbstractSet[Key], *, routine: bool = False) -> None:
+        """Consul holds something for these keys. What lies outside our scope is none of ours."""
+        scope, add = self._settings.namespaces, self._queue.add_routine if routine else self._queue.add
         for key in keys:
             if not scope or key.registration.namespace in scope:
-                self._queue.add(key)
+                add(key)
 
     def _agent_changed(self, connection: str, node: str) -> None:
         """The agent of a Kubernetes node ("": the one fixed agent) has become ready, or isn't any more.
@@ -235,7 +235,7 @@ class Operator:
         same = connection in self._down and self._down[connection] == down
         self._down[connection] = down
         if node:
-            pods_on(self._cache, self._queue, node)
+            pods_beside(self._cache, self._queue, self._consuls, node)
         if node and same:
             endpoints_in(self._cache, self._queue, connection)
         else:

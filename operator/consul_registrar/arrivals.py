@@ -112,10 +112,18 @@ class Namespaces:
 
 
 def pods_on(cache: Cache, queue: Queue[Key], node: str) -> None:
-    """Put every subject on a node on the queue: its labels, or its agent's state, have changed."""
+    """Put every subject on a node on the queue: its labels have changed."""
     for pod in cache.pods_on(node):
         for registration in cache.selecting(pod):
             queue.add(Key(registration, pod.uid))
+
+
+def pods_beside(cache: Cache, queue: Queue[Key], consuls: Consuls, node: str) -> None:
+    """Put every subject on a node on the queue: its agent's state has changed. What stands nowhere yet goes first."""
+    for pod in cache.pods_on(node):
+        for registration in cache.selecting(pod):
+            add = queue.add_routine if consuls.stands(registration, pod.uid) else queue.add
+            add(Key(registration, pod.uid))
 
 
 def endpoints_in(cache: Cache, queue: Queue[Key], connection: str) -> None:

@@ -191,6 +191,10 @@ class Consuls:
         """The subjects for which a registration has something in any Consul."""
         return {subject for _, registry in self._registries() for subject in registry.subjects(key)}
 
+    def stands(self, key: RegistrationKey, subject: str) -> bool:
+        """Whether a registration has something in any Consul for this subject."""
+        return any(registry.instances(key, subject) for _, registry in self._registries())
+
     async def obstacle(self, key: RegistrationKey, connections: Sequence[str]) -> Reason | None:
         """Why a deleted registration can't go yet; None: nothing of it is left that could be removed.
 

@@ -59,10 +59,10 @@ class ClaimedRegistry:
 
     # --- what is told ---
 
-    def _changed(self, keys: AbstractSet[Key]) -> None:
+    def _changed(self, keys: AbstractSet[Key], *, routine: bool = False) -> None:
         """Nobody could decide anything before the claim stands; afterwards all is told at once."""
         if self._claim.reason is None:
-            self._on_change(keys)
+            self._on_change(keys, routine=routine)
 
     def _agent_changed(self, label: str) -> None:
         self._claim.wake()

@@ -3,7 +3,7 @@
 What to write is decided elsewhere (`plan.py`); an adapter decides how, and where an instance can stand.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from typing import Protocol
@@ -44,8 +44,13 @@ class RegistryStatus:
     token: TokenStatus | None = None
 
 
-#: Called with the keys whose actual state changed, and with the registration keys (subject None) found in Consul.
-OnChange = Callable[[AbstractSet[Key]], None]
+class OnChange(Protocol):
+    """Called with the keys whose actual state changed, and with the registration keys (subject None) found in Consul.
+
+    `routine`: nothing is known to have changed for them, but they should be looked at again.
+    """
+
+    def __call__(self, keys: AbstractSet[Key], *, routine: bool = False) -> None: ...
 
 
 class Registry(Protocol):

@@ -25,6 +25,7 @@ from consul_registrar.consul.answers import Answer
 from consul_registrar.consul.book import Book, Subject
 from consul_registrar.consul.errors import ConsulError, Misdirected, NotSent, OutcomeUnknown, Stale
 from consul_registrar.consul.identity import identify, load_balanced, replaced
+from consul_registrar.consul.registry import OnChange
 from consul_registrar.consul.sender import Sender
 from consul_registrar.consul.transport import RETRY, Access, Client, Endpoint, Params, Transport
 from consul_registrar.consul.wire import Identity, Reader
@@ -58,7 +59,7 @@ class Scope:
     datacenter: str
     access: Access
     actual: Actual
-    on_change: Callable[[AbstractSet[Key]], None]
+    on_change: OnChange
     on_agent: Callable[[str], None]
     may_write: Callable[[], bool]
     claim: Callable[[str, str], bool]
@@ -170,10 +171,11 @@ class AgentSession:
         try:
             scope = self._scope
             identity = await identify(self._transport, scope.datacenter)
+            known = self._book
             book = await self._pin(identity)
             watch = AgentWatch(identity, book, self._transport, scope.actual, scope.on_change, self._note)
             self._watch = watch
-            self._welcome(book, await watch.begin())
+            self._welcome(book, await watch.begin(), known=known)
             await watch.run()
         except ConsulError as error:
             return error.reason
@@ -182,14 +184,17 @@ class AgentSession:
             return Reason("InternalError", f"the session with the agent at {self.endpoint} broke: {error!r}")
         return self.reason
 
-    def _welcome(self, book: Book, changed: AbstractSet[Key]) -> None:
+    def _welcome(self, book: Book, changed: AbstractSet[Key], *, known: Book | None) -> None:
+        """All that stands there is looked at; that differs from what was `known` of it is news."""
         self._claim(book.node)
         self.phase = Phase.READY
         self.reason = Reason("AgentReady", f"the agent of {self.node} at {self.endpoint} answers")
         self._backoff.reset()
         log.info("%s", self.reason.message)
         self._scope.on_agent(self.label)
-        self._scope.on_change(book.keys() | changed)
+        self._scope.on_change(book.keys(), routine=True)
+        if book is known:
+            self._scope.on_change(changed)
 
     def _lost(self, reason: Reason) -> None:
         was = self.ready

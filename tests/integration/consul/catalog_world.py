@@ -81,7 +81,7 @@ async def running(
     changed: list[Key] = []
     states: list[str] = []
 
-    def on_change(keys: AbstractSet[Key]) -> None:
+    def on_change(keys: AbstractSet[Key], *, routine: bool = False) -> None:
         changed.extend(keys)
 
     registry = CatalogRegistry(name, cluster, settings, on_change, on_agent=states.append, **more)

@@ -133,7 +133,7 @@ async def running(settings: AgentSettings, nodes: dict[str, Any] | None = None) 
     changed: list[Key] = []
     agents: list[str] = []
 
-    def on_change(keys: AbstractSet[Key]) -> None:
+    def on_change(keys: AbstractSet[Key], *, routine: bool = False) -> None:
         changed.extend(keys)
 
     registry = AgentRegistry(CONNECTION, CLUSTER, settings, on_change, on_agent=agents.append)

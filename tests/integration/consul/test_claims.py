@@ -7,6 +7,7 @@ import asyncio
 import base64
 import secrets
 from collections.abc import AsyncIterator, Callable
+from collections.abc import Set as AbstractSet
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any
@@ -89,10 +90,14 @@ class Place:
         changed: list[Key] = []
         states: list[str] = []
         writes: list[tuple[str, str]] = []
+
+        def on_change(keys: AbstractSet[Key], *, routine: bool = False) -> None:
+            changed.extend(keys)
+
         registry = ClaimedRegistry(
             Name(CLUSTER, uid, **name),
             lambda *told: self._made(connection, *told),
-            changed.extend,
+            on_change,
             states.append,
             leads,
             lambda cause, error: writes.append((cause, error.reason.code if error else "")),

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from consul_registrar.arrivals import pods_beside
 from consul_registrar.changes import Cause, Deregister, Register
 from consul_registrar.consul.errors import Denied, NotSent, Throttled
 from consul_registrar.model import Hidden, HttpProbe, Key, Namespace
@@ -51,6 +52,29 @@ async def test_what_is_true_already_is_not_written_again() -> None:
         await passes(3)
     assert causes(world) == [Cause.DESIRED]
     assert len(world.cluster.statuses) == before
+
+
+@instantly
+async def test_when_an_agent_is_ready_what_does_not_stand_yet_goes_first() -> None:
+    world = World()
+    order: list[str | None] = []
+
+    async def note(key: Key) -> None:
+        order.append(key.subject)
+
+    async with world.running():
+        world.apply(body(**HELD))
+        for number in range(8):
+            world.run_pod(pod(f"old-{number}"))
+        await passes(3)
+    for number in range(8):
+        world.run_pod(pod(f"new-{number}"))
+    world.queue.clear()
+    pods_beside(world.cache, world.queue, world.consuls, "node-1")
+    async with world._at_work(world.queue.run(note, 1)):
+        await passes()
+    assert set(order[:8]) == {f"uid-new-{number}" for number in range(8)}
+    assert len(order) == 16
 
 
 @instantly
