@@ -52,7 +52,7 @@ check: venv ## Formatting, lint, types, layers, generated files
 
 .PHONY: unit
 unit: venv ## Tests without a cluster
-	$(PY) -m pytest tests/unit tests/laws -q
+	$(PY) -m pytest tests/unit tests/laws tests/gitops -q
 
 .PHONY: integration
 integration: venv tools ## Tests against a real API server and a real Consul
