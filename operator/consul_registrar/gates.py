@@ -6,21 +6,21 @@ it reaches the API server is `kube/`'s matter. Pods that don't declare the gate 
 
 import asyncio
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Protocol
 
 from consul_registrar import metrics
 from consul_registrar.cache import Cache
-from consul_registrar.changes import Cause, Register
+from consul_registrar.changes import Register
 from consul_registrar.consul.registry import Registry
 from consul_registrar.consuls import Consuls
-from consul_registrar.desired import Ceded, Kept, Present
+from consul_registrar.desired import Ceded, Kept, Want
 from consul_registrar.gather import Gatherer
 from consul_registrar.kube import Forbidden, KubeError
-from consul_registrar.model import Gate, Health, Pod, Reason, RegistrationKey
+from consul_registrar.model import Gate, Health, Instance, Pod, Reason, RegistrationKey
 from consul_registrar.objects import Registration
 from consul_registrar.outcomes import health_of
-from consul_registrar.plan import allowed
+from consul_registrar.plan import allowed, plan
 from consul_registrar.queue import Queue
 from consul_registrar.readiness_gate import Stand, Vote, answer, patience
 from consul_registrar.reports import Reports
@@ -157,28 +157,32 @@ class Gates:
         facts = self._gatherer.facts(registration.key, pod.uid, registry)
         if isinstance(facts.place, Reason):
             return Stand.UNSEEN, facts.place
+        want = wanted(facts)
+        missing = self._missing(registration, name, pod, want, facts.standing)
+        if missing is not None:
+            return missing
         if health_of(facts.standing) is Health.PASSING:
             return Stand.PASSING, Reason("Registered", "it is registered and passing")
-        if facts.standing:
-            return Stand.FAILING, Reason("NotPassing", "it is registered, and its checks don't pass there")
-        match wanted(facts):
-            case Present(instance):
-                return self._awaited(registration, name, pod, Register(instance, instance.checks, Cause.DESIRED))
-            case Kept(reason=reason) | Ceded(reason):
-                return Stand.MISSING, reason
-            case _:
-                return Stand.MISSING, Reason("Deleting", "it is not to be registered any more")
+        return Stand.FAILING, Reason("NotPassing", "it is registered, and its checks don't pass there")
 
-    def _awaited(self, registration: Registration, name: str, pod: Pod, change: Register) -> tuple[Stand, Reason]:
-        """It is to stand and doesn't: whether it will."""
-        if registration.suspended:
-            return Stand.MISSING, Reason("Suspended", "spec.suspend is set, so it isn't registered")
+    def _missing(
+        self, registration: Registration, name: str, pod: Pod, want: Want, standing: Sequence[Instance]
+    ) -> tuple[Stand, Reason] | None:
+        """Whether it doesn't stand, or not as it is to: what looks wrong in Consul is on its way to be written."""
+        due = tuple(change for change in plan(want, standing) if isinstance(change, Register))
         policy = self._consuls.policy(name)
-        if not allowed((change,), policy):
+        if due and not registration.suspended and allowed(due, policy):
+            known = self._reports.outcome(registration.key, name, pod.uid)
+            coming = Reason("Registering", "it is about to be registered")
+            return Stand.COMING, known.reason if known is not None and known.reason is not None else coming
+        if standing:
+            return None
+        if due and registration.suspended:
+            return Stand.MISSING, Reason("Suspended", "spec.suspend is set, so it isn't registered")
+        if due:
             return Stand.MISSING, Reason("Observed", f"the connection's policy {policy} lets nothing be registered")
-        known = self._reports.outcome(registration.key, name, pod.uid)
-        coming = Reason("Registering", "it is about to be registered")
-        return Stand.COMING, known.reason if known is not None and known.reason is not None else coming
+        why = want.reason if isinstance(want, Kept | Ceded) else Reason("Deleting", "it is not to be registered")
+        return Stand.MISSING, why
 
     def _remains(self, pod: Pod) -> bool:
         """Whether something of a registration of the namespace stands for the Pod, or nobody can tell yet."""

@@ -1,5 +1,6 @@
 """What a Pod with our readiness gate is told: the table, its laws, and the loop around them."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -149,6 +150,22 @@ async def test_who_is_not_ready_waits_and_is_told_after_a_second_and_let_through
         world.run_pod(gated(version=3, ready=True, gate=Gate("False", "NotPassing")))
         await passes()
     assert answers(world)[1:] == [("True", "Registered")]
+
+
+@instantly
+async def test_what_stands_otherwise_than_it_should_is_not_registered_yet() -> None:
+    """An agent that holds it, and a catalog that doesn't: its checks are missing, so it would look healthy."""
+    world = World()
+    async with world.running():
+        world.apply(body(**HELD))
+        world.run_pod(gated(ready=False))
+        await passes(3)
+        for where, held in world.consul.consul.held.items():
+            world.consul.consul.held[where] = replace(held, checks=())
+        world.consul.errors = [Denied(reason("PermissionDenied"))]
+        world.run_pod(gated(version=5, gate=Gate("False", "NotPassing")))
+        await passes(60)
+    assert answers(world) == [("False", "NotPassing"), ("False", "PermissionDenied"), ("True", "Registered")]
 
 
 @instantly
