@@ -380,6 +380,7 @@ def _tell(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
 
 async def run(settings: Settings) -> None:
     """Log in and run one operator until SIGTERM or SIGINT. Raises LoginFailed where there is no way to log in."""
+    await kube.login()  # what is missing is said once, before anything waits for it to come
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     loop.set_exception_handler(_tell)
