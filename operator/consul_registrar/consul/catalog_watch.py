@@ -25,7 +25,7 @@ from consul_registrar.consul.answers import CONSISTENT, Answer
 from consul_registrar.consul.catalog_book import CatalogBook
 from consul_registrar.consul.catalog_servers import Servers
 from consul_registrar.consul.catalog_wire import NodeRow
-from consul_registrar.consul.errors import ConsulError, Denied, Misdirected, NotSent
+from consul_registrar.consul.errors import ConsulError, Denied, Misdirected, NotSent, Throttled
 from consul_registrar.consul.own_writes import OwnWrites, Ring, Whose
 from consul_registrar.consul.transport import RETRY
 from consul_registrar.consul.wire import is_ours
@@ -91,6 +91,7 @@ class NodeWatch:
         self._indexes = [0, 0]
         self._armed = (asyncio.Event(), asyncio.Event())
         self._rung = asyncio.Event()
+        self._backoff = Backoff(*RETRY, random.random)
         self._hurry = asyncio.Event()
         self._since = [0.0, 0.0]
         self._answered = asyncio.Event()
@@ -111,19 +112,18 @@ class NodeWatch:
 
     async def run(self) -> None:
         """Watch for ever, whatever Consul answers; a passing node until nothing of ours is left there."""
-        backoff = Backoff(*RETRY, random.random)
         while not self._is_over():
             try:
                 await self._read()
-                backoff.reset()
                 await self._watch()
             except ConsulError as error:
                 self._lost(error.reason, denied=isinstance(error, Denied), hope=isinstance(error, NotSent))
-                await asyncio.sleep(backoff())
+                asked = error.after or 0.0 if isinstance(error, Throttled) else 0.0
+                await asyncio.sleep(max(asked, self._backoff()))
             except Exception as error:
                 log.exception("watching Consul node %s broke", self.book.node)
                 self._lost(Reason("InternalError", f"watching Consul node {self.book.node} broke: {error!r}"))
-                await asyncio.sleep(backoff())
+                await asyncio.sleep(self._backoff())
 
     def _is_over(self) -> bool:
         return self.passing and self.sound and not self._watched.actual.on_node(self.book.node)
@@ -151,6 +151,7 @@ class NodeWatch:
             await self._armed[which].wait()
             index = self._indexes[which]
             answer = await self._watched.servers.block(self._paths[which], [("index", index), ("wait", WAIT), nothing])
+            self._backoff.reset()  # not before: a Consul with too many connections answers reads and refuses these
             told, now = max(answer.index, 1), time.monotonic()
             if told != index:
                 ring = Ring(self.book.node, told, self._since[which], now, exact=which == 0)

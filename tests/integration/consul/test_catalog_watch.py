@@ -1,12 +1,15 @@
 """What the catalog registry notices of what others do, against a real Consul."""
 
 import asyncio
+import time
 import urllib.request
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import replace
+from itertools import pairwise
 from typing import Any
 
 import pytest
+from aiohttp import web
 from catalog_world import Catalog, Running, recorded, running, to, transactions
 from consul_world import WEB, deregister, eventually, readiness, register, tcp
 
@@ -184,6 +187,22 @@ async def test_nothing_is_asked_or_written_while_nothing_changes(catalog):
         await asyncio.sleep(5)
         assert [what for what, _, _ in way.requests if "index=" not in what] == []
         assert registry.changed == []
+
+
+async def test_a_consul_that_reads_but_refuses_to_be_watched_is_asked_less_and_less_often(catalog):
+    """As it does with more connections of one address than `limits.http_max_conns_per_client` allows."""
+    refused: dict[str, list[float]] = {}
+
+    async def refuses(request: Any) -> Any:
+        if "index" not in request.query:
+            return None
+        refused.setdefault(request.path, []).append(time.monotonic())
+        return web.Response(status=429, text="Your IP is issuing too many concurrent connections")
+
+    async with recorded(catalog.consul, refuses) as way, running(to(f"http://127.0.0.1:{way.port}")):
+        await eventually(lambda: any(len(times) >= 6 for times in refused.values()))
+    first, *_, last = (later - earlier for earlier, later in pairwise(max(refused.values(), key=len)))
+    assert last > 2 * first
 
 
 async def test_what_is_removed_while_we_write_is_found(registry, catalog):
