@@ -141,8 +141,9 @@ CATALOG_SPEC: dict[str, Any] = {
     "tls": {"ca": {"file": "/ca.crt"}},
     "auth": {"token": {"secretKeyRef": {"namespace": "consul", "name": "token", "key": "token"}}},
 }
+SERVICE_SPEC: dict[str, Any] = {"kubernetesService": {"name": "web-lb", "publish": "LoadBalancer", "ipFamily": "IPv4"}}
 VALID = {
-    "ServiceRegistration": (POD_SPEC, ENDPOINT_SPEC),
+    "ServiceRegistration": (POD_SPEC, ENDPOINT_SPEC, SERVICE_SPEC),
     "ConsulConnection": (AGENT_SPEC, CATALOG_SPEC),
 }
 

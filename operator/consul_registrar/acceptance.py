@@ -190,11 +190,14 @@ def _spec_of(connection: Connection | None) -> ConsulConnectionSpec | None:
 
 
 def _addresses_of_its_own(registration: Registration) -> str:
-    """The field that names addresses which no Pod has, "" where there is none."""
+    """The field that names addresses which nobody but a user has given, "" where there is none."""
     if isinstance(registration.spec, Reason):
         return ""
     if registration.spec.endpoints is not None:
         return "spec.endpoints"
+    exposed = registration.spec.kubernetes_service
+    if exposed is not None and exposed.publish == "ExternalIP":
+        return "spec.kubernetesService.publish: ExternalIP"
     return "spec.service.taggedAddresses" if registration.spec.service.tagged_addresses else ""
 
 

@@ -39,6 +39,7 @@ from consul_registrar.reaping import Reaped
 from consul_registrar.reconcile import Reconciler
 from consul_registrar.reports import Reports
 from consul_registrar.secret_values import SecretValues
+from consul_registrar.service_arrivals import EndpointSlices, Services
 from consul_registrar.settings import Settings, default_connection, direct_tokens, split_address
 from consul_registrar.standby import Standby
 from consul_registrar.workloads import Workloads
@@ -82,6 +83,7 @@ class Source(Protocol):
     @property
     def synced(self) -> asyncio.Event: ...
     def staleness(self) -> float: ...
+    def doubt(self) -> None: ...
     async def run(self) -> None: ...
 
 
@@ -142,6 +144,8 @@ class Operator:
         self._workload_sources: list[kube.Reflector[Workload]] = []
         if settings.annotated_workloads:
             self._workload_sources = kube.watch_workloads(client, self._workloads, settings.namespaces, settings.resync)
+        stores = Services(self._cache, self._queue), EndpointSlices(self._cache, self._queue)
+        self._exposed = kube.watch_services(client, *stores, settings.namespaces, settings.resync)
         self._resources = self._watch_resources(client, login)
         metrics.REGISTRY.register(
             metrics.Registrations(
@@ -215,9 +219,8 @@ class Operator:
 
     def _doubt(self) -> None:
         """What lists and watches delivered is contradicted by a fresh read: read it all again."""
-        for reflector in self._pods:
-            reflector.doubt()
-        self._resources.doubt()
+        for source in self._watched().values():
+            source.doubt()
 
     def _found(self, keys: AbstractSet[Key], *, routine: bool = False) -> None:
         """Consul holds something for these keys. What lies outside our scope is none of ours."""
@@ -334,6 +337,7 @@ class Operator:
 
     def _watched(self) -> dict[str, Source]:
         several = {**_numbered("pods", self._pods), **_numbered("namespaces", self._namespaces)}
+        several |= {**_numbered("services", self._exposed[0]), **_numbered("endpointslices", self._exposed[1])}
         return {**several, "nodes": self._nodes, "customresources": self._resources}
 
     def _sources(self) -> dict[str, Source]:

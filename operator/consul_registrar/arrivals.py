@@ -15,6 +15,7 @@ from consul_registrar.model import Key, Namespace, Node, Pod, Reason, Registrati
 from consul_registrar.objects import FINALIZER, Connection, Registration
 from consul_registrar.queue import Queue
 from consul_registrar.reports import Reports
+from consul_registrar.service_arrivals import services_on
 
 
 class Pods:
@@ -66,6 +67,8 @@ class Nodes:
             self._consuls.set_nodes()
         if before is None or before.labels != obj.labels:
             pods_on(self._cache, self._queue, obj.name)
+        if before is None or _differs(before, obj):
+            services_on(self._cache, self._queue, obj.name)
 
     def remove(self, uid: str) -> None:
         """A node is gone."""
@@ -111,6 +114,10 @@ class Namespaces:
                 self._queue.add(Key(key))
 
 
+def _differs(before: Node, now: Node) -> bool:
+    return (before.labels, before.addresses, before.ips) != (now.labels, now.addresses, now.ips)
+
+
 def pods_on(cache: Cache, queue: Queue[Key], node: str) -> None:
     """Put every subject on a node on the queue: its labels have changed."""
     for pod in cache.pods_on(node):
@@ -127,10 +134,10 @@ def pods_beside(cache: Cache, queue: Queue[Key], consuls: Consuls, node: str) ->
 
 
 def endpoints_in(cache: Cache, queue: Queue[Key], connection: str) -> None:
-    """Put the registrations of endpoints on the queue: which agents there are decides where those stand."""
+    """Put the registrations of what is on no node on the queue: which agents there are decides where that stands."""
     for registration in cache.registrations.values():
         spec = registration.spec
-        if connection in registration.connections and not isinstance(spec, Reason) and spec.endpoints is not None:
+        if connection in registration.connections and not isinstance(spec, Reason) and spec.pods is None:
             queue.add(Key(registration.key))
 
 

@@ -1,4 +1,4 @@
-"""One line for every write to Consul: what, on which instance, for which Pod, why, and what came of it.
+"""One line for every write to Consul: what, on which instance, for which Pod or Service, why, and what came of it.
 
 Decides the fields of the line; where it goes is the logger's matter (`consul_registrar.audit`, always JSON).
 """
@@ -43,6 +43,7 @@ class Audit:
             "registration": _registration(instance),
             "pod": instance.meta_value(model.META_POD),
             "podUid": instance.meta_value(model.META_POD_UID),
+            **_service(instance),
             **_evidence(change.evidence),
             "batch": batch,
         }
@@ -74,9 +75,18 @@ def _registration(instance: Instance) -> str:
     return "/".join(origin or filter(None, owner))
 
 
+def _service(instance: Instance) -> dict[str, str]:
+    """The Kubernetes Service that it stands for, if it does."""
+    found = {"kubernetesService": model.META_SERVICE, "kubernetesServiceUid": model.META_SERVICE_UID}
+    return {name: value for name, key in found.items() if (value := instance.meta_value(key))}
+
+
 def _evidence(evidence: Evidence) -> dict[str, str]:
     """In Kubernetes a resourceVersion is a string."""
-    found = {"resourceVersion": evidence.pod, "registrationVersion": evidence.registration}
+    found = {
+        "resourceVersion": evidence.service if evidence.pod is None else evidence.pod,
+        "registrationVersion": evidence.registration,
+    }
     versions = {name: str(version) for name, version in found.items() if version is not None}
     return versions | ({"confirmed": evidence.confirmed} if evidence.confirmed else {})
 

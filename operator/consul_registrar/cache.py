@@ -14,6 +14,7 @@ from consul_registrar.api.selector import Selector
 from consul_registrar.model import Namespace, Node, Pod, Reason, RegistrationKey
 from consul_registrar.objects import Connection, Registration
 from consul_registrar.selectors import selects
+from consul_registrar.service_cache import ServiceCache
 
 #: How many Pods that were seen deleted are remembered, so that removing what they left needs no question asked.
 _REMEMBERED = 8192
@@ -69,6 +70,7 @@ class Cache:
         self.nodes: dict[str, Node] = {}
         self._addresses: frozenset[str] | None = None
         self.namespaces: dict[str, Namespace] = {}
+        self.services = ServiceCache()
         self._pods: dict[str, Pod] = {}
         self._deleted: dict[str, Pod] = {}
         self._pods_in: dict[str, dict[str, Pod]] = {}
@@ -178,6 +180,7 @@ class Cache:
         if isinstance(spec, Reason):
             return
         self._publish(registration.key, _publications(registration))
+        self.services.put_registration(registration)
         if spec.pods is None:
             self._forget_selector(registration.key)
             return
@@ -202,6 +205,7 @@ class Cache:
         """Forget a registration."""
         self.registrations.pop(key, None)
         self._publish(key, set())
+        self.services.remove_registration(key)
         self._forget_selector(key)
 
     def _publish(self, key: RegistrationKey, publications: set[_Publication]) -> None:

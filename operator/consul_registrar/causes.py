@@ -9,6 +9,7 @@ from dataclasses import replace
 from consul_registrar.changes import Cause, Change, Evidence
 from consul_registrar.desired import Facts, Present, Want
 from consul_registrar.model import META_POD_UID, Instance
+from consul_registrar.services import parts_of
 from consul_registrar.tally import Outcome
 
 
@@ -44,14 +45,20 @@ def evidence(facts: Facts) -> Evidence:
     return Evidence(
         pod=facts.pod.version if facts.pod else None,
         registration=facts.registration.meta.version if facts.registration else None,
+        service=facts.exposed.service.version if facts.exposed else None,
     )
 
 
 def read(fresh: Facts) -> str:
     """What a fresh read has found, for the audit line of what it confirmed."""
     seen = evidence(fresh)
-    pod = f"Pod {'absent' if seen.pod is None else f'at {seen.pod}'}, " if _of_a_pod(fresh) else ""
-    return f"{pod}registration {'absent' if seen.registration is None else f'at {seen.registration}'}"
+    pod = f"Pod {_at(seen.pod)}, " if _of_a_pod(fresh) else ""
+    service = f"Service {_at(seen.service)}, " if parts_of(fresh.subject)[0] else ""
+    return f"{pod}{service}registration {_at(seen.registration)}"
+
+
+def _at(version: int | None) -> str:
+    return "absent" if version is None else f"at {version}"
 
 
 def _of_a_pod(facts: Facts) -> bool:

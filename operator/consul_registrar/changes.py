@@ -38,13 +38,14 @@ class Cause(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Evidence:
-    """What a change was decided on: the resourceVersions of Pod and registration, None where there is none.
+    """What a change was decided on: the resourceVersions of Pod, Service, registration; None where there is none.
 
     `confirmed`: what a fresh read of the API server found that confirmed an absence; "" where none was asked for.
     """
 
     pod: int | None = None
     registration: int | None = None
+    service: int | None = None
     confirmed: str = ""
 
 

@@ -34,8 +34,10 @@ from consul_registrar.model import (
     TtlProbe,
     UdpProbe,
 )
+from consul_registrar.services import KubernetesService, ServicePort
 
 _HASH_VERSION = "1"
+_READINESS = "readiness"
 _MIN_DEREGISTER_AFTER = 60_000  # Consul's agent takes less as one minute (agent/config/default.go)
 _DEFAULT_INTERVAL = 10_000
 _DEFAULT_TIMEOUT = 2_000  # an agent holds its lock while it waits for a probe to end: short keeps it responsive
@@ -59,7 +61,10 @@ class Unpublishable(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """The instance that checks are about. `pod` is None for an endpoint; `on_node`: reached by its node's ports."""
+    """The instance that checks are about: of a Pod, a Service, or an endpoint (neither).
+
+    `on_node`: it is reached by its node's ports. `ready`: whether something ready stands behind the Service.
+    """
 
     instance_id: str
     host: str
@@ -68,6 +73,8 @@ class Target:
     values: Values = NO_VALUES
     on_node: bool = False
     secrets: Secrets = field(default_factory=dict)
+    service: KubernetesService | None = None
+    ready: bool = False
 
 
 def filled(text: str, values: Values, where: str) -> str:
@@ -113,6 +120,31 @@ def _named_port(name: str, declared: tuple[ContainerPort, ...]) -> int:
     raise Unpublishable("PortNotFound", f"container port {name!r} is not declared (declared names: {names})")
 
 
+def service_port(wanted: int | str | None, service: KubernetesService, *, on_node: bool = False) -> int:
+    """The port to publish: the Service's, or with `on_node` that of each node which leads to it."""
+    port = _port_of_service(wanted, service)
+    if not on_node:
+        return port.port
+    if not port.node_port:
+        message = f"spec.kubernetesService.publish is NodePort: the port {port.port} of the Service has no nodePort"
+        raise Unpublishable("NodePortNotFound", message)
+    return port.node_port
+
+
+def _port_of_service(wanted: int | str | None, service: KubernetesService) -> ServicePort:
+    """Only what is declared: nothing answers at another port of a Service."""
+    if wanted is None and len(service.ports) == 1:
+        return service.ports[0]
+    declared = ", ".join(f"{p.name or '-'} {p.port}/{p.protocol}" for p in service.ports) or "none"
+    if wanted is None:
+        message = f"spec.service.port must name one of the Service's ports (declared: {declared})"
+        raise Unpublishable("PortAmbiguous", message)
+    found = next((port for port in service.ports if wanted in (port.name, port.port)), None)
+    if found is None:
+        raise Unpublishable("PortNotFound", f"port {wanted!r} is not one of the Service's (declared: {declared})")
+    return found
+
+
 def checks_of(spec: ServiceRegistrationSpec, target: Target, named: Collection[str] | None = None) -> tuple[Check, ...]:
     """The checks of an instance; `named`: only those of the spec's. Raises Unpublishable.
 
@@ -121,11 +153,12 @@ def checks_of(spec: ServiceRegistrationSpec, target: Target, named: Collection[s
     specs = [c for c in spec.checks or () if named is None or c.name in named]
     checks = tuple(_check(c, target) for c in specs)
     if target.pod is None:
-        return checks
+        mirrored = spec.checks is None and target.service is not None
+        return (_readiness("readiness", "", target),) if mirrored else checks
     if spec.checks_from_probes:
         checks = (*checks, *_from_probes(target, target.pod))
     if spec.checks is None and not checks:
-        return (_readiness("readiness", "", target.instance_id, target.pod),)
+        return (_readiness("readiness", "", target),)
     drains = spec.pods is not None and spec.pods.on_termination == "Critical"
     if drains and not any(isinstance(c.probe, Readiness) for c in checks):
         return (*checks, _draining(target.instance_id, target.pod))
@@ -134,16 +167,21 @@ def checks_of(spec: ServiceRegistrationSpec, target: Target, named: Collection[s
 
 def _check(spec: CheckSpec, target: Target) -> Check:
     if spec.readiness is not None:
-        assert target.pod is not None, "the API refuses a readiness check without Pods"
-        return _readiness(spec.name, spec.notes, target.instance_id, target.pod)
+        return _readiness(spec.name, spec.notes, target)
     kind, probe = _probe(spec, target)
     status = Health(spec.initial_status) if spec.initial_status else None
     return Check(f"{target.instance_id}:{spec.name}:{kind}", spec.name, probe, status, spec.notes)
 
 
-def _readiness(name: str, notes: str, instance_id: str, pod: Pod) -> Check:
-    status = Health.PASSING if pod.ready and not pod.deleting else Health.CRITICAL
-    return Check(f"{instance_id}:{name}:readiness", name, Readiness(), status, notes)
+def is_readiness(check_id: str) -> bool:
+    """Whether it is the ID of a check that mirrors readiness: definitions can't be read back."""
+    return check_id.endswith(f":{_READINESS}")
+
+
+def _readiness(name: str, notes: str, target: Target) -> Check:
+    ready = target.pod.ready and not target.pod.deleting if target.pod else target.ready
+    status = Health.PASSING if ready else Health.CRITICAL
+    return Check(f"{target.instance_id}:{name}:{_READINESS}", name, Readiness(), status, notes)
 
 
 def _draining(instance_id: str, pod: Pod) -> Check:
@@ -261,6 +299,8 @@ def _sound(text: str, pattern: re.Pattern[str], where: str, what: str) -> str:
 def _port(wanted: int | str | None, target: Target) -> int:
     if wanted is None:
         return target.port
+    if target.service is not None:
+        return service_port(wanted, target.service, on_node=target.on_node)
     return published_port(wanted, target.pod.ports if target.pod else (), on_node=target.on_node)
 
 

@@ -27,8 +27,10 @@ from consul_registrar.kube import (
     definition_leaves,
     delete_registration,
     fresh_body,
+    fresh_endpoint_slices,
     fresh_object,
     fresh_pod,
+    fresh_service,
     fresh_workload,
     namespace_uid,
     patch_status,
@@ -40,6 +42,7 @@ from consul_registrar.kube import (
 )
 from consul_registrar.model import Gate, Hidden, Pod, Reason, RegistrationKey
 from consul_registrar.objects import FINALIZER, Connection, Registration
+from consul_registrar.services import Backends, KubernetesService, together
 
 
 class Cluster:
@@ -64,6 +67,18 @@ class Cluster:
         except KubeError as error:
             raise Unconfirmed(str(error)) from error
         return objects.registration(found.body) if found else None
+
+    async def service(self, namespace: str, name: str) -> KubernetesService | None:
+        try:
+            return await fresh_service(self._client, namespace, name)
+        except KubeError as error:
+            raise Unconfirmed(str(error)) from error
+
+    async def backends(self, namespace: str, name: str) -> Backends:
+        try:
+            return together(await fresh_endpoint_slices(self._client, namespace, name))
+        except KubeError as error:
+            raise Unconfirmed(str(error)) from error
 
     async def definition_leaves(self) -> bool:
         try:

@@ -8,10 +8,12 @@ Decides the truth table of `Ready` (first row that holds):
     suspended                                 True  / Suspended
     a Consul of it can't be reached           False / that Consul's reason
     a subject has a problem                   False / the most frequent reason
+    its Service can't be published            False / the reason
     a change is withheld by policy            False / the policy
     desired and not registered                False / Registering
     no Pod is selected                        True  / NoPodsMatched
     Pods are selected, none is to be in yet   True  / WaitingForPods
+    its Service has no address yet            True  / the reason
     else                                      True  / Registered
 
 Health never changes it. The clock is an argument. Writing is `kube/`'s.
@@ -21,6 +23,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from consul_registrar.exposure import Lack
 from consul_registrar.model import Reason
 from consul_registrar.objects import Registration
 from consul_registrar.tally import Summary
@@ -43,7 +46,8 @@ class Picture:
     """All that a registration's status is made of.
 
     `down`: why a Consul of it can't be written to, by connection. `blocked`: why its deletion can't go on. `awaited`:
-    how many outcomes are not known yet. `resync`: the annotation for which all was read anew last.
+    how many outcomes are not known yet. `resync`: the annotation for which all was read anew last. `lack`: why nothing
+    of the Service that it publishes is desired.
     """
 
     registration: Registration
@@ -56,6 +60,7 @@ class Picture:
     blocked: Reason | None = None
     awaited: int = 0
     resync: str = ""
+    lack: Lack | None = None
 
 
 def ready(picture: Picture) -> Verdict:
@@ -74,11 +79,13 @@ def ready(picture: Picture) -> Verdict:
         return Verdict(False, _first_down(picture.down))
     if summary.problems:
         return Verdict(False, _most_frequent(summary))
+    if picture.lack is not None and picture.lack.problem:
+        return Verdict(False, picture.lack.reason)
     if total.withheld:
         return Verdict(False, _withheld(picture.policies, total.withheld))
     if total.registered < total.desired:
         return Verdict(False, Reason("Registering", f"{total.registered} of {total.desired} instances registered"))
-    return Verdict(True, _all_is_well(summary))
+    return Verdict(True, picture.lack.reason if picture.lack else _all_is_well(summary))
 
 
 def accepted(picture: Picture) -> Verdict:

@@ -4,45 +4,40 @@ Decides presence, identity, and every field of an instance, from facts that were
 nothing, knows no clock. What to do about a difference is decided in `plan.py`; whether a registration is accepted at
 all in `acceptance.py`.
 
-    a Pod that is gone                                   absent, always (monotone)
+    a Pod or Service that is gone                        absent, always (monotone)
     a registration that is deleted                       absent, or orphaned by its policy
-    a Pod or registration that nobody knows              absent, as far as the quarantine lets it (`guard.py`)
+    a Pod, Service or registration that nobody knows     absent, as far as the quarantine lets it (`guard.py`)
     … not accepted                                       kept: nothing added or changed
-    a Pod or endpoint that is not the registration's     absent, as far as the quarantine lets it
+    a Pod, endpoint or address not the registration's    absent, as far as the quarantine lets it
     … not there yet (no node, no address, not running)   waits
     … that can't be published as asked                   a problem, kept as it stands
     else                                                 present
 """
 
 import hashlib
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from consul_registrar import fieldpath, model
-from consul_registrar.api.base import SERVICE_NAME
 from consul_registrar.api.registration import (
     Endpoint,
+    KubernetesServiceSource,
     LiteralWeights,
     Pods,
     Service,
     ServiceRegistrationSpec,
-    ServiceWeights,
 )
 from consul_registrar.changes import Cause
-from consul_registrar.checks import Secrets, Target, Unpublishable, checks_hash, checks_of, filled, published_port
-from consul_registrar.model import Check, Instance, Node, Owner, Pod, Reason, RegistrationKey, TaggedAddress, Weights
+from consul_registrar.checks import Secrets, Target, Unpublishable, checks_of, published_port, service_port
+from consul_registrar.exposure import address_of, subjects, values_of
+from consul_registrar.filling import meta_of, name_of, tagged_of, tags_of, weights_of
+from consul_registrar.model import Check, Instance, Node, Owner, Pod, Reason, RegistrationKey
 from consul_registrar.objects import Registration
 from consul_registrar.selectors import selects
+from consul_registrar.services import Exposed, parts_of
 from consul_registrar.terms import CheckTerms
 
-_MAX_SERVICE = 128
-_MAX_TAG = 255
-_MAX_META = 512
-_MAX_META_PAIRS = 63  # Consul takes 64; one is kept for the nonce that makes an agent push
 _READABLE = 120
-_MAX_WEIGHT = 65535
-_DIGITS = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +61,7 @@ class Facts:
 
     `registration` is None where none exists (any more). `place` is the Consul node to stand on, or why there is none.
     `standing` is what this owner has in Consul for the subject now; `strangers`: what is nobody's and may be adopted.
-    `name_taken`: why the name that field paths have made is not its own.
+    `name_taken`: why the name that field paths have made is not its own. `exposed`: the Service, for one address of it.
     """
 
     owner: Owner
@@ -82,6 +77,7 @@ class Facts:
     name_taken: Reason | None = None
     secrets: Secrets = field(default_factory=dict)
     check_terms: CheckTerms | None = None
+    exposed: Exposed | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,10 +89,11 @@ class Present:
 
 @dataclass(frozen=True, slots=True)
 class Absent:
-    """It should not stand in Consul."""
+    """It should not stand in Consul. `unready`: nor should callers come, as long as it does."""
 
     cause: Cause
     reason: Reason
+    unready: bool = False
 
     @property
     def monotone(self) -> bool:
@@ -156,10 +153,14 @@ def _leaving(facts: Facts) -> Want | None:
     if facts.pod is not None and facts.pod.gone and not _drains(facts, facts.pod):
         what = "is terminating" if facts.pod.deleting else f"has ended ({facts.pod.phase})"
         return Absent(Cause.GONE, Reason("PodGone", f"the Pod {what}"))
+    if facts.exposed is not None and facts.exposed.service.deleting:
+        return Absent(Cause.GONE, Reason("KubernetesServiceGone", "the Service is deleted"))
     if registration is not None and registration.deleting and not registration.orphans:
         return Absent(Cause.REGISTRATION_DELETED, Reason("RegistrationDeleted", "the registration is deleted"))
     if facts.pod is None and any(i.meta_value(model.META_POD_UID) for i in facts.standing):
         return Absent(Cause.VANISHED, Reason("PodGone", "the Pod does not exist"))
+    if facts.exposed is None and any(i.meta_value(model.META_SERVICE_UID) for i in facts.standing):
+        return Absent(Cause.VANISHED, Reason("KubernetesServiceGone", "the Service does not exist"))
     if registration is None:
         return Absent(Cause.VANISHED, Reason("RegistrationGone", "the registration does not exist"))
     return Orphaned() if registration.deleting else None
@@ -182,12 +183,24 @@ def _not_ours(facts: Facts, spec: ServiceRegistrationSpec) -> Absent | None:
         if any(e.name == facts.subject for e in spec.endpoints):
             return None
         return Absent(Cause.UNSELECTED, Reason("EndpointRemoved", "the endpoint is not in the spec"))
+    if spec.kubernetes_service is not None:
+        return _not_exposed(facts, spec.kubernetes_service)
     if facts.pod is None:
         return Absent(Cause.UNSELECTED, Reason("NotSelected", "there is no such Pod"))
     assert spec.pods is not None, "the API wants exactly one source"
     if facts.pod.namespace != facts.owner.namespace or not selects(spec.pods.selector, facts.pod.labels):
         return Absent(Cause.UNSELECTED, Reason("NotSelected", "the Pod's labels don't match the selector"))
     return None
+
+
+def _not_exposed(facts: Facts, source: KubernetesServiceSource) -> Absent | None:
+    exposed = facts.exposed
+    if exposed is None or (exposed.service.namespace, exposed.service.name) != (facts.owner.namespace, source.name):
+        return Absent(Cause.UNSELECTED, Reason("NotSelected", "the registration publishes another Service"))
+    if facts.subject in subjects(source, exposed):
+        return None
+    reason = Reason("AddressRemoved", f"the Service has no such {source.publish} any more")
+    return Absent(Cause.UNSELECTED, reason, unready=True)
 
 
 def _waits(facts: Facts, pods: Pods | None) -> Reason | None:
@@ -212,31 +225,35 @@ def _published(facts: Facts, registration: Registration, spec: ServiceRegistrati
     if isinstance(facts.place, Reason):
         return Kept(facts.place, problem=True)
     try:
-        if spec.endpoints is not None:
-            endpoint = next(e for e in spec.endpoints if e.name == facts.subject)
-            service = published_name(facts, registration)
-            return Present(_of_endpoint(facts, facts.place, service, spec, endpoint))
-        assert facts.pod is not None
-        return Present(_of_pod(facts, facts.place, published_name(facts, registration), spec, facts.pod))
+        service = _published_name(facts, registration, spec)
+        made = _made(facts, facts.place, service, spec)
+        return Present(_instance(facts, facts.place, service, spec.service, made))
     except Unpublishable as finding:
         return Kept(finding.reason, problem=True)
 
 
-def published_name(facts: Facts, registration: Registration) -> str:
+def _published_name(facts: Facts, registration: Registration, spec: ServiceRegistrationSpec) -> str:
     """The service's name in Consul for this subject. Raises Unpublishable."""
     if not registration.names_each:
         return registration.service
-    values = _values(facts.pod, facts.node) if facts.pod else _endpoint_values(facts)
-    name = filled(registration.service, values, "spec.service.name")
-    if len(name) > _MAX_SERVICE or not re.fullmatch(SERVICE_NAME, name) or name == "consul":
-        message = (
-            f"spec.service.name: {name!r} must be 1 to {_MAX_SERVICE} letters, digits, dots, dashes and underscores, "
-            "beginning and ending with a letter or digit, and not 'consul'"
-        )
-        raise Unpublishable("ValueInvalid", message)
+    name = name_of(registration.service, _subject_values(facts, spec))
     if facts.name_taken is not None:
         raise Unpublishable(facts.name_taken.code, facts.name_taken.message)
     return name
+
+
+def _subject_values(facts: Facts, spec: ServiceRegistrationSpec) -> fieldpath.Values:
+    if facts.pod is not None:
+        return _values(facts.pod, facts.node)
+    source = spec.kubernetes_service
+    return _service_values(facts, source) if source else _endpoint_values(facts)
+
+
+def _service_values(facts: Facts, source: KubernetesServiceSource) -> fieldpath.Values:
+    assert facts.exposed is not None, "what has no Service is absent"
+    node = facts.node if source.publish == "NodePort" else None
+    address = address_of(source, facts.exposed, parts_of(facts.subject)[1], facts.node)
+    return values_of(facts.exposed.service, node, address)
 
 
 def _endpoint_values(facts: Facts) -> fieldpath.Values:
@@ -246,50 +263,81 @@ def _endpoint_values(facts: Facts) -> fieldpath.Values:
 # --- the instance ---------------------------------------------------------------------------------------------------
 
 
-def _of_pod(facts: Facts, place: str, service: str, spec: ServiceRegistrationSpec, pod: Pod) -> Instance:
+@dataclass(frozen=True, slots=True)
+class _Made:
+    """What of an instance depends on the kind of its source. `own`: the meta by which its subject is found again."""
+
+    id: str
+    address: str
+    port: int
+    values: fieldpath.Values
+    checks: tuple[Check, ...]
+    own: Mapping[str, str]
+    tags: tuple[str, ...] = ()
+    meta: Mapping[str, str] = field(default_factory=dict)
+    weights: LiteralWeights | None = None
+
+
+def _made(facts: Facts, place: str, service: str, spec: ServiceRegistrationSpec) -> _Made:
+    if spec.endpoints is not None:
+        endpoint = next(e for e in spec.endpoints if e.name == facts.subject)
+        return _of_endpoint(facts, place, service, spec, endpoint)
+    if spec.kubernetes_service is not None:
+        return _of_service(facts, place, service, spec, spec.kubernetes_service)
+    assert facts.pod is not None
+    return _of_pod(facts, place, service, spec, facts.pod)
+
+
+def _instance(facts: Facts, place: str, service: str, spec: Service, made: _Made) -> Instance:
+    own = {**made.meta, **_owner_meta(facts.owner), **made.own}
+    return Instance(
+        node=place,
+        id=made.id,
+        service=service,
+        address=made.address,
+        port=made.port,
+        tags=tuple(sorted({*tags_of(spec.tags, made.values), *made.tags})),
+        meta=meta_of(spec.meta, made.values, own, made.checks),
+        checks=made.checks,
+        tag_override=spec.enable_tag_override,
+        weights=weights_of(made.weights or spec.weights, made.values),
+        tagged=tagged_of(spec),
+    )
+
+
+def _of_pod(facts: Facts, place: str, service: str, spec: ServiceRegistrationSpec, pod: Pod) -> _Made:
     assert spec.pods is not None
     values, on_node = _values(pod, facts.node), spec.pods.address == "HostIP"
     address = _address(pod, spec.pods)
     port = published_port(spec.service.port, pod.ports, on_node=on_node)
     name = _instance_id(facts, place, service, pod.name)
     checks = checks_of(spec, Target(name, address, port, pod, values, on_node, facts.secrets))
-    identity = {model.META_POD: pod.name, model.META_POD_UID: pod.uid, model.META_NODE: pod.node}
-    return Instance(
-        node=place,
-        id=name,
-        service=service,
-        address=address,
-        port=port,
-        tags=_tags(spec.service.tags, values),
-        meta=_meta(spec.service.meta, values, _owner_meta(facts.owner) | identity, checks),
-        checks=checks,
-        tag_override=spec.service.enable_tag_override,
-        weights=_weights(spec.service.weights, values),
-        tagged=_tagged(spec.service),
-    )
+    own = {model.META_POD: pod.name, model.META_POD_UID: pod.uid, model.META_NODE: pod.node}
+    return _Made(name, address, port, values, checks, own)
 
 
-def _of_endpoint(facts: Facts, place: str, service: str, spec: ServiceRegistrationSpec, endpoint: Endpoint) -> Instance:
+def _of_endpoint(facts: Facts, place: str, service: str, spec: ServiceRegistrationSpec, endpoint: Endpoint) -> _Made:
     values = _endpoint_values(facts)
     name = _instance_id(facts, place, service, endpoint.name)
-    checks = checks_of(
-        spec, Target(name, endpoint.address, endpoint.port, values=values, secrets=facts.secrets), endpoint.checks
-    )
-    own, tags = _owner_meta(facts.owner) | {model.META_ENDPOINT: endpoint.name}, _tags(spec.service.tags, values)
-    weights = endpoint.weights or spec.service.weights
-    return Instance(
-        node=place,
-        id=name,
-        service=service,
-        address=endpoint.address,
-        port=endpoint.port,
-        tags=tuple(sorted({*tags, *endpoint.tags})),
-        meta=_meta(spec.service.meta, values, endpoint.meta | own, checks),
-        checks=checks,
-        tag_override=spec.service.enable_tag_override,
-        weights=_weights(weights, values),
-        tagged=_tagged(spec.service),
-    )
+    target = Target(name, endpoint.address, endpoint.port, values=values, secrets=facts.secrets)
+    checks = checks_of(spec, target, endpoint.checks)
+    own, tags = {model.META_ENDPOINT: endpoint.name}, tuple(endpoint.tags)
+    return _Made(name, endpoint.address, endpoint.port, values, checks, own, tags, endpoint.meta, endpoint.weights)
+
+
+def _of_service(
+    facts: Facts, place: str, service: str, spec: ServiceRegistrationSpec, source: KubernetesServiceSource
+) -> _Made:
+    assert facts.exposed is not None, "what has no Service is absent"
+    found, (_, which) = facts.exposed.service, parts_of(facts.subject)
+    node = which if source.publish == "NodePort" else ""
+    address = address_of(source, facts.exposed, which, facts.node)
+    port = service_port(spec.service.port, found, on_node=bool(node))
+    name = _instance_id(facts, place, service, f"{found.name}-{which}".replace(":", "-"))
+    values = _service_values(facts, source)
+    target = Target(name, address, port, None, values, bool(node), facts.secrets, found, facts.exposed.ready(node))
+    own = {model.META_SERVICE: found.name, model.META_SERVICE_UID: found.uid, model.META_ENDPOINT: which}
+    return _Made(name, address, port, values, checks_of(spec, target), own | ({model.META_NODE: node} if node else {}))
 
 
 def _address(pod: Pod, pods: Pods) -> str:
@@ -304,23 +352,6 @@ def _address(pod: Pod, pods: Pods) -> str:
         has = ", ".join(others or (first,))
         raise Unpublishable("AddressNotFound", f"spec.pods.ipFamily: {whose} has no {pods.ip_family} address ({has})")
     return found
-
-
-def _weights(given: ServiceWeights | LiteralWeights, values: fieldpath.Values) -> Weights:
-    passing, warning = _weight(given.passing, "passing", values, 1), _weight(given.warning, "warning", values, 0)
-    return Weights(passing, warning)
-
-
-def _weight(given: int | str, name: str, values: fieldpath.Values, least: int) -> int:
-    text = str(given) if isinstance(given, int) else filled(given, values, f"spec.service.weights.{name}")
-    if not (text.isascii() and text.isdecimal() and len(text) <= _DIGITS and least <= int(text) <= _MAX_WEIGHT):
-        message = f"spec.service.weights.{name}: {text!r} must be a number from {least} to {_MAX_WEIGHT}"
-        raise Unpublishable("ValueInvalid", message)
-    return int(text)
-
-
-def _tagged(service: Service) -> tuple[TaggedAddress, ...]:
-    return tuple(sorted(TaggedAddress(name, at.address, at.port) for name, at in service.tagged_addresses.items()))
 
 
 def _instance_id(facts: Facts, place: str, service: str, name: str) -> str:
@@ -365,30 +396,3 @@ def _values(pod: Pod, node: Node | None) -> fieldpath.Values:
         "node.metadata.labels": node.labels if node else {},
     }
     return fieldpath.Values(fields, maps)
-
-
-def _tags(texts: list[str], values: fieldpath.Values) -> tuple[str, ...]:
-    tags = {filled(text, values, f"spec.service.tags {text!r}") for text in texts}
-    for tag in tags:
-        if not 0 < len(tag) <= _MAX_TAG or not tag.isprintable():
-            message = f"spec.service.tags: {tag!r} must be 1 to {_MAX_TAG} printable characters"
-            raise Unpublishable("ValueInvalid", message)
-    return tuple(sorted(tags))
-
-
-def _meta(
-    texts: Mapping[str, str], values: fieldpath.Values, own: dict[str, str], checks: tuple[Check, ...]
-) -> tuple[tuple[str, str], ...]:
-    given = {key: filled(text, values, f"spec.service.meta[{key}]") for key, text in texts.items()}
-    for key, value in (given | own).items():
-        if not value.isprintable() or len(value.encode()) > _MAX_META:  # Consul counts bytes
-            where = "spec.service" if key in given else "spec.endpoints"
-            message = f"{where}.meta[{key}] must be at most {_MAX_META} bytes of printable characters"
-            raise Unpublishable("ValueInvalid", message)
-    meta = given | own | {model.META_HASH: checks_hash(checks)}
-    if len(meta) > _MAX_META_PAIRS:
-        message = (
-            f"spec.service.meta must leave room: at most {_MAX_META_PAIRS} pairs in all, these would be {len(meta)}"
-        )
-        raise Unpublishable("ValueInvalid", message)
-    return tuple(sorted(meta.items()))

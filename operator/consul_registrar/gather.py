@@ -15,11 +15,13 @@ from consul_registrar.api.connection import ConsulConnectionSpec
 from consul_registrar.cache import Cache
 from consul_registrar.consul.registry import Registry
 from consul_registrar.desired import Facts, Kept, Present, desired
+from consul_registrar.exposure import subjects_of
 from consul_registrar.model import Instance, Node, Owner, Pod, RegistrationKey
 from consul_registrar.objects import Registration
-from consul_registrar.outcomes import name_of
 from consul_registrar.rivals import rivals
 from consul_registrar.secret_values import SecretValues
+from consul_registrar.service_cache import source_of
+from consul_registrar.services import Backends, Exposed, KubernetesService, name_of_address, parts_of
 from consul_registrar.terms import CheckTerms, with_defaults
 
 
@@ -32,6 +34,8 @@ class Fresh(Protocol):
 
     async def pod(self, namespace: str, name: str) -> Pod | None: ...
     async def registration(self, key: RegistrationKey) -> Registration | None: ...
+    async def service(self, namespace: str, name: str) -> KubernetesService | None: ...
+    async def backends(self, namespace: str, name: str) -> Backends: ...
     async def definition_leaves(self) -> bool: ...
 
 
@@ -54,9 +58,10 @@ class Gatherer:
         return replace(alone, rivals=rivals(alone, others)) if others else alone
 
     def _beside(self, key: RegistrationKey, subject: str, registry: Registry) -> Iterator[Facts]:
-        """What is known of the same Pod with the other registrations that publish it under the same name there."""
+        """What is known of the same subject with the other registrations that publish it under the same name there."""
         for other in self._cache.beside(key, registry.name):
-            if subject in self._cache.selected(other) or registry.instances(other, subject):
+            of_service = subjects_of(self._cache.registrations.get(other), self._cache.services)
+            if subject in self._cache.selected(other) | of_service or registry.instances(other, subject):
                 yield self._alone(other, subject, registry)
 
     def _alone(self, key: RegistrationKey, subject: str, registry: Registry) -> Facts:
@@ -64,7 +69,9 @@ class Gatherer:
         terms = self._cache.terms(registry.name)
         standing = registry.instances(key, subject)
         pod = self._cache.pod(subject)
-        node = self._node_of(pod)
+        uid, address = parts_of(subject)
+        exposed = self._cache.services.exposed(uid) if uid else None
+        node = self._node(pod.node if pod else _node_of(registration, address))
         facts = Facts(
             owner=Owner(self._cluster, registry.name, key.namespace, key.name),
             subject=subject,
@@ -76,6 +83,7 @@ class Gatherer:
             standing=standing,
             check_terms=self._check_terms(terms),
             secrets=self._secrets.values(registration) if registration and registration.secrets else {},
+            exposed=exposed,
         )
         name = _name_of_its_own(facts)
         taken = self._acceptance.name_of_pod(key, registry.name, subject, name)
@@ -112,13 +120,24 @@ class Gatherer:
         return tuple(await asyncio.shield(self._asking[about]))
 
     async def afresh(self, facts: Facts) -> Facts:
-        """The same facts, but registration and Pod as the API server has them now. Raises Unconfirmed."""
+        """The same facts, but registration and Pod or Service as the API server has them now. Raises Unconfirmed."""
         registration = await self._fresh.registration(facts.owner.key)
         known_as = facts.pod.name if facts.pod else _pod_of(facts)
         pod = await self._fresh.pod(facts.owner.namespace, known_as) if known_as else None
         if pod is not None and pod.uid != facts.subject:
             pod = None  # another Pod has the name now: this one is gone
-        return replace(facts, registration=registration, pod=pod)
+        return replace(facts, registration=registration, pod=pod, exposed=await self._exposed_afresh(facts))
+
+    async def _exposed_afresh(self, facts: Facts) -> Exposed | None:
+        """The Service that the subject is of, with its endpoints, as the API server has them now."""
+        uid, _ = parts_of(facts.subject)
+        known = facts.exposed.service.name if facts.exposed else _meta(facts, model.META_SERVICE)
+        if not uid or not known:
+            return None
+        service = await self._fresh.service(facts.owner.namespace, known)
+        if service is None or service.uid != uid:  # another one has the name now
+            return None
+        return Exposed(service, await self._fresh.backends(facts.owner.namespace, known))
 
     async def swept_along(self, registration: Registration) -> bool:
         """Whether a deleted registration goes since its definition (the CRD) does. Raises Unconfirmed.
@@ -139,13 +158,21 @@ class Gatherer:
     def name(self, subject: str) -> str:
         """What people call a subject."""
         pod = self._cache.pod(subject)
+        uid, address = parts_of(subject)
+        exposed = self._cache.services.exposed(uid) if uid else None
+        if exposed is not None:
+            return name_of_address(exposed.service.name, address)
         return pod.name if pod else subject
 
-    def _node_of(self, pod: Pod | None) -> Node | None:
-        """The Pod's node; of one that isn't known only the name, so that the registry can say so."""
-        if pod is None or not pod.node:
-            return None
-        return self._cache.nodes.get(pod.node) or Node("", pod.node, 0, {}, {})
+    def _node(self, name: str) -> Node | None:
+        """The node of this name; of one that isn't known only the name, so that the registry can say so."""
+        return (self._cache.nodes.get(name) or Node("", name, 0, {}, {})) if name else None
+
+
+def _node_of(registration: Registration | None, address: str) -> str:
+    """The node on which one address of a Service is, "" where it is on none."""
+    source = source_of(registration)
+    return address if source is not None and source.publish == "NodePort" else ""
 
 
 def _name_of_its_own(facts: Facts) -> str:
@@ -163,5 +190,8 @@ def _name_of_its_own(facts: Facts) -> str:
 
 def _pod_of(facts: Facts) -> str:
     """The Pod's name, where what stands says that the subject is one."""
-    of_a_pod = any(i.meta_value(model.META_POD_UID) for i in facts.standing)
-    return name_of(facts) if of_a_pod else ""
+    return _meta(facts, model.META_POD) if _meta(facts, model.META_POD_UID) else ""
+
+
+def _meta(facts: Facts, key: str) -> str:
+    return next((value for i in facts.standing if (value := i.meta_value(key))), "")

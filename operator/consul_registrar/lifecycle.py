@@ -11,6 +11,7 @@ from typing import Protocol
 
 from consul_registrar.cache import Cache
 from consul_registrar.consuls import Consuls
+from consul_registrar.exposure import subjects_of
 from consul_registrar.gather import Gatherer
 from consul_registrar.logs import about
 from consul_registrar.model import Key, Reason, RegistrationKey
@@ -99,7 +100,7 @@ class Lifecycle:
 
     def _expand(self, key: RegistrationKey, registration: Registration | None) -> None:
         """Each subject that it has, wants or had. What doesn't stand yet, or stands and isn't wanted, goes first."""
-        wanted = self._cache.selected(key) | _endpoints(registration)
+        wanted = self._cache.selected(key) | _endpoints(registration) | subjects_of(registration, self._cache.services)
         connections = registration.connections if registration else ()
         for subject in wanted:
             for name in connections:

@@ -23,7 +23,7 @@ class RegistrationKey(NamedTuple):
 class Key(NamedTuple):
     """What the work queue holds: one subject of a registration, or (`subject is None`) the registration itself.
 
-    A subject is what becomes an instance: a Pod's UID, or an endpoint's name.
+    A subject is what becomes an instance: a Pod's UID, an endpoint's name, or one address of a Service (`services.py`).
     """
 
     registration: RegistrationKey
@@ -210,6 +210,8 @@ META_POD = "k8s-pod"
 META_POD_UID = "k8s-pod-uid"
 META_NODE = "k8s-node"
 META_ENDPOINT = "k8s-endpoint"
+META_SERVICE = "k8s-service"
+META_SERVICE_UID = "k8s-service-uid"
 META_HASH = "k8s-checks-hash"
 META_NONCE = "k8s-nonce"
 META_ORPHANED = "orphaned-from"
@@ -272,8 +274,11 @@ class Instance:
 
     @property
     def subject(self) -> str:
-        """The Pod's UID or the endpoint's name that it stands for, "" where its meta says neither."""
-        return self.meta_value(META_POD_UID) or self.meta_value(META_ENDPOINT)
+        """The Pod's UID, endpoint's name or Service's address that it stands for, "" where its meta says none."""
+        if pod := self.meta_value(META_POD_UID):
+            return pod
+        service, endpoint = self.meta_value(META_SERVICE_UID), self.meta_value(META_ENDPOINT)
+        return f"{service}/{endpoint}" if service else endpoint
 
     @property
     def health(self) -> Health:
@@ -379,7 +384,8 @@ class Namespace:
 class Node:
     """A Kubernetes node: its labels for field paths, its addresses for the Consul agent on it.
 
-    `addresses` maps a type (InternalIP, ExternalIP, Hostname…) to the first address of that type.
+    `addresses` maps a type (InternalIP, ExternalIP, Hostname…) to the first address of that type; `ips` are all
+    InternalIPs where there are several.
     """
 
     uid: str
@@ -387,6 +393,7 @@ class Node:
     version: int
     labels: Mapping[str, str]
     addresses: Mapping[str, str]
+    ips: tuple[str, ...] = ()
 
 
 #: The code of a reason for "not known yet", shortly after the start: nothing is said or done on its account.

@@ -8,14 +8,22 @@ from consul_registrar import model
 from consul_registrar.causes import asked
 from consul_registrar.desired import Absent, Ceded, Facts, Kept, Orphaned, Present, Want
 from consul_registrar.model import Health, Instance, Reason
+from consul_registrar.services import name_of_address, parts_of
 from consul_registrar.tally import Outcome
 
 
 def name_of(facts: Facts) -> str:
-    """What people call the subject: the Pod's or the endpoint's name."""
+    """What people call the subject: the Pod's or the endpoint's name, or the Service's with its address."""
     if facts.pod is not None:
         return facts.pod.name
-    return next((i.meta_value(model.META_POD) for i in facts.standing), "") or facts.subject
+    service = facts.exposed.service.name if facts.exposed else _meta(facts, model.META_SERVICE)
+    if service:
+        return name_of_address(service, parts_of(facts.subject)[1])
+    return _meta(facts, model.META_POD) or facts.subject
+
+
+def _meta(facts: Facts, key: str) -> str:
+    return next((i.meta_value(key) for i in facts.standing), "")
 
 
 def health_of(standing: tuple[Instance, ...]) -> Health | None:

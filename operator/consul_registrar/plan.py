@@ -15,7 +15,7 @@ owner has. Which instance should stand is decided in `desired.py`; whether a rem
     present   nobody's, to be adopted      … all of the above first, then deregister that
     present   also elsewhere               … all of the above first, then deregister the other (make before break);
                                            what is new begins with the health of what it replaces
-    absent    something                    deregister
+    absent    something                    deregister; if it is unready, feed its readiness first
     orphaned  something                    register without owner, checks left alone
     ceded     something                    deregister: another registration has the same standing there
     kept      anything                     none
@@ -26,6 +26,7 @@ from dataclasses import replace
 
 from consul_registrar import model
 from consul_registrar.changes import Cause, Change, Deregister, DropCheck, Feed, Register
+from consul_registrar.checks import is_readiness
 from consul_registrar.desired import Absent, Ceded, Kept, Orphaned, Present, Want
 from consul_registrar.model import Check, Instance, Readiness
 
@@ -47,14 +48,21 @@ def plan(want: Want, standing: Sequence[Instance], strangers: Sequence[Instance]
     match want:
         case Present(instance):
             return _arrive(instance, standing, [i for i in strangers if _same_place(i, instance)])
-        case Absent(cause):
-            return tuple(Deregister(i, cause) for i in standing)
+        case Absent(cause, unready=unready):
+            feeds = [feed for i in standing for feed in _unready(i)] if unready else []
+            return (*feeds, *(Deregister(i, cause) for i in standing))
         case Orphaned():
             return tuple(Register(_orphan(i), (), Cause.ORPHANED) for i in standing)
         case Ceded():
             return tuple(Deregister(i, Cause.REPLACED) for i in standing)
         case Kept():
             return ()
+
+
+def _unready(i: Instance) -> list[Feed]:
+    """Until it is removed callers are kept away: a removal by absence may have to wait, health never does."""
+    stale = (c for c in i.checks if is_readiness(c.id) and c.status is not model.Health.CRITICAL)
+    return [Feed(i, replace(c, probe=Readiness(), status=model.Health.CRITICAL)) for c in stale]
 
 
 def allowed(changes: tuple[Change, ...], policy: str) -> tuple[Change, ...]:
@@ -66,6 +74,14 @@ def allowed(changes: tuple[Change, ...], policy: str) -> tuple[Change, ...]:
             return tuple(c for c in changes if not isinstance(c, Deregister))
         case _:
             return changes
+
+
+def apart(want: Want, changes: tuple[Change, ...]) -> tuple[tuple[Change, ...], tuple[Change, ...]]:
+    """What an absence has to do with health, which nothing bars, and the rest."""
+    if not isinstance(want, Absent):
+        return (), changes
+    health = tuple(c for c in changes if isinstance(c, Feed))
+    return health, changes[len(health) :]
 
 
 def _arrive(wanted: Instance, standing: Sequence[Instance], adopted: Sequence[Instance]) -> tuple[Change, ...]:

@@ -26,7 +26,7 @@ from consul_registrar.guard import Held, Passes, Waits
 from consul_registrar.logs import about
 from consul_registrar.model import Instance, Key, Reason, RegistrationKey
 from consul_registrar.outcomes import failure, held, name_of, outcome, unreachable
-from consul_registrar.plan import allowed, plan
+from consul_registrar.plan import allowed, apart, plan
 from consul_registrar.quarantine import Quarantine
 from consul_registrar.queue import Queue
 from consul_registrar.reaping import REAPED, Reaped, looks
@@ -145,16 +145,21 @@ class Reconciler:
         if not isinstance(planned, Planned):
             return planned
         facts, want = planned.facts, planned.want
-        found = await self._quarantined(registry, facts, want if planned.passing else None)
-        if not isinstance(found, Evidence):
-            return found
+        health, passing = apart(want, planned.passing)
         try:
-            for change in planned.passing:
-                await self._consuls.write(registry.name, replace(change, evidence=found))
+            await self._write(registry, health, evidence(facts))
+            found = await self._quarantined(registry, facts, want if passing else None)
+            if not isinstance(found, Evidence):
+                return found
+            await self._write(registry, passing, found)
         except ConsulError as error:
             return self._failed(registry, facts, want, error)
         self._tell_rivals(facts, planned.passing)
         return self._done(registry, planned)
+
+    async def _write(self, registry: Registry, changes: tuple[Change, ...], found: Evidence) -> None:
+        for change in changes:
+            await self._consuls.write(registry.name, replace(change, evidence=found))
 
     def _plan(
         self, key: RegistrationKey, subject: str, registry: Registry, strangers: tuple[Instance, ...] = ()

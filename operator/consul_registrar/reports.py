@@ -13,10 +13,12 @@ from typing import Any, Protocol
 from consul_registrar.acceptance import Acceptance, advice
 from consul_registrar.cache import Cache
 from consul_registrar.conditions import Picture, says, status
+from consul_registrar.exposure import Lack, lack
 from consul_registrar.logs import about
 from consul_registrar.model import CONNECTING, Reason, RegistrationKey
 from consul_registrar.objects import Registration
 from consul_registrar.reaping import Reaped
+from consul_registrar.service_cache import source_of
 from consul_registrar.tally import Outcome, Tally
 
 logger = logging.getLogger(__name__)
@@ -236,7 +238,12 @@ class Reports:
             blocked=self._blocked.get(key),
             awaited=tally.awaited,
             resync=self.resynced(registration),
+            lack=self._lack(registration),
         )
+
+    def _lack(self, registration: Registration) -> Lack | None:
+        source = source_of(registration)
+        return lack(source, self._cache.services.published_by(registration)) if source else None
 
     async def _announce(self, registration: Registration, condition: Mapping[str, Any]) -> None:
         """An Event and a log line where Ready has changed to something lasting, also over a restart."""

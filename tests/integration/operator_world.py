@@ -289,7 +289,7 @@ def deployment(name: str, replicas: int, **container: Any) -> dict[str, Any]:
 
 def registration(name: str, **spec: Any) -> dict[str, Any]:
     """A registration of the Pods with the label app=<name>, unless the spec says otherwise."""
-    if "pods" not in spec and "endpoints" not in spec:
+    if not spec.keys() & {"pods", "endpoints", "kubernetesService"}:
         spec["pods"] = {"selector": {"matchLabels": {"app": name}}}
     return {
         "apiVersion": f"{GROUP}/v1alpha1",

@@ -12,28 +12,35 @@ from consul_registrar.acceptance import Acceptance
 from consul_registrar.cache import Cache
 from consul_registrar.changes import Cause, Deregister, Register
 from consul_registrar.desired import Absent, Facts, Kept, Orphaned, Present, desired
+from consul_registrar.exposure import subjects
 from consul_registrar.model import MANAGED_BY, META_HASH, META_MANAGED_BY, Instance, Node, Owner, Reason
 from consul_registrar.objects import Registration
 from consul_registrar.plan import allowed, plan
+from consul_registrar.service_cache import source_of
+from consul_registrar.services import NO_BACKENDS, Exposed
 from laws.worlds import (
+    ADDRESS_SUBJECT,
     ENDPOINT,
+    EXPOSED,
     GONE,
     LASTING,
     LIVING,
     OF_ENDPOINTS,
     OF_PODS,
+    OF_SERVICES,
     SELECTING,
     SPECS,
     SUBJECT,
     Consul,
     Published,
+    addresses,
     after,
     facts,
     published,
     standing,
     states,
 )
-from unit.core.build import KEY, OWNER, body, connection, registration
+from unit.core.build import KEY, OWNER, body, connection, registration, service
 
 
 def changes(known: Facts) -> Any:
@@ -187,6 +194,16 @@ def test_the_replacement_always_comes_before_what_it_replaces_goes(known: Facts)
             assert consul.standing, "there was a moment without any instance"
 
 
+@given(addresses())
+def test_an_address_that_its_service_has_is_never_absent(known: Facts) -> None:
+    registration = known.registration
+    source = source_of(registration)
+    if known.exposed is None or registration is None or source is None or source.name != "web-lb":
+        return
+    if known.subject in subjects(source, known.exposed) and registration.connections == ("default",):
+        assert isinstance(desired(known), Absent | Orphaned) is registration.deleting
+
+
 @given(states(), st.sampled_from(["Observe", "UpsertOnly"]))
 def test_no_policy_but_sync_removes(known: Facts, policy: str) -> None:
     assert not any(isinstance(change, Deregister) for change in allowed(changes(known), policy))
@@ -198,6 +215,23 @@ def test_no_policy_but_sync_removes(known: Facts, policy: str) -> None:
 @given(states(facts(pods=GONE)))
 def test_all_that_a_gone_pod_left_is_removed_whatever_else_is_so(known: Facts) -> None:
     assert changes(known) == tuple(Deregister(i, Cause.GONE) for i in known.standing)
+
+
+@given(addresses())
+def test_all_that_a_gone_service_left_is_removed_whatever_else_is_so(known: Facts) -> None:
+    gone = Exposed(service(deleting=True), NO_BACKENDS)
+    known = replace(known, exposed=gone)
+    assert changes(known) == tuple(Deregister(i, Cause.GONE) for i in known.standing)
+
+
+@given(addresses())
+def test_what_a_service_that_nobody_knows_left_is_to_be_removed_but_not_at_once(known: Facts) -> None:
+    known = replace(known, exposed=None)
+    if known.standing:
+        want = desired(known)
+        assert isinstance(want, Absent)
+        assert not want.monotone
+        assert all(isinstance(change, Deregister) for change in changes(known))
 
 
 @given(states(facts(pods=st.none())), published())
@@ -275,12 +309,14 @@ def test_running_checks_are_defined_anew_only_if_their_definitions_differ(before
 # --- what is taken is published -------------------------------------------------------------------------------------
 
 
-@given(OF_PODS | OF_ENDPOINTS, LIVING)
-def test_what_the_api_takes_is_published_or_has_a_reason(spec: Any, pod: Any) -> None:
+@given(OF_PODS | OF_ENDPOINTS | OF_SERVICES, LIVING, EXPOSED)
+def test_what_the_api_takes_is_published_or_has_a_reason(spec: Any, pod: Any, exposed: Any) -> None:
     found = registration(spec)
     assert not isinstance(found.spec, Reason)
     of_pod = Facts(OWNER, SUBJECT, found, None, pod, Node("u", "node-1", 1, {}, {}), "agent-1", ())
-    for known in (of_pod, replace(of_pod, subject=ENDPOINT, pod=None, node=None)):
+    elsewhere = replace(of_pod, pod=None, node=None)
+    of_address = replace(elsewhere, subject=ADDRESS_SUBJECT, exposed=exposed)
+    for known in (of_pod, replace(elsewhere, subject=ENDPOINT), of_address):
         match desired(known):
             case Present(instance):
                 assert _consul_takes(instance)

@@ -10,7 +10,8 @@ from consul_registrar.changes import Change, Deregister, DropCheck, Feed, Regist
 from consul_registrar.desired import Facts, Present, desired
 from consul_registrar.model import META_HASH, META_NONCE, Check, ContainerPort, Health, Instance, Node, Pod, Reason
 from consul_registrar.objects import Registration
-from unit.core.build import KEY, OLD, OWNER, SELECTOR, body
+from consul_registrar.services import Backends, Exposed, ServicePort, subject_of
+from unit.core.build import KEY, OLD, OWNER, SELECTOR, body, service
 
 SUBJECT = "uid-1"
 ENDPOINT = "primary"
@@ -117,8 +118,34 @@ OF_ENDPOINTS = _short(
         **_COMMON,
     )
 )
+ADDRESS = "203.0.113.7"
+ADDRESS_SUBJECT = subject_of("uid-web-lb", ADDRESS)
+_SERVICE_PORTS = st.sampled_from([None, None, 80, "http", "admin"])
+OF_SERVICES = _short(
+    _record(
+        kubernetesService=_record(
+            name=st.sampled_from(["web-lb", "web-lb", "web-lb", "other"]),
+            publish=st.sampled_from(["LoadBalancer", "LoadBalancer", "NodePort", "ClusterIP", "ExternalIP"]),
+            ipFamily=st.sampled_from([None, None, None, "IPv4", "IPv6"]),
+        ),
+        service=_record(port=_SERVICE_PORTS, tags=st.lists(_TEXTS, max_size=2), **_SERVICE),
+        checks=_checks(_SERVICE_PORTS, of_pods=True),
+        **_COMMON,
+    )
+)
+SERVICES = st.builds(
+    service,
+    type=st.sampled_from(["LoadBalancer", "LoadBalancer", "LoadBalancer", "ClusterIP"]),
+    ingress=st.sampled_from([(ADDRESS,), (ADDRESS,), (ADDRESS, "lb.example.com"), ("2001:db8::7",), ()]),
+    external_ips=st.sampled_from([(), (ADDRESS,)]),
+    labels=st.fixed_dictionaries({}, optional={"v": st.sampled_from("12")}),
+    ports=st.sampled_from([(ServicePort("http", 80),), (ServicePort("http", 80), ServicePort("admin", 81))]),
+    local=st.booleans(),
+    deleting=st.sampled_from([False, False, False, True]),
+)
+BACKENDS = st.builds(Backends, st.dictionaries(st.sampled_from(["node-1", "node-2", ""]), st.booleans()))
 MALFORMED = st.sampled_from([{}, {"pods": {}}, {"pods": {"selector": {"matchLabels": {"a": "b"}}}, "checks": [{}]}])
-SPECS = OF_PODS | OF_PODS | OF_PODS | OF_ENDPOINTS | MALFORMED
+SPECS = OF_PODS | OF_PODS | OF_PODS | OF_ENDPOINTS | OF_SERVICES | MALFORMED
 
 
 def _registration(spec: Any, generation: int = 1, deleted: str = "") -> Registration:
@@ -270,13 +297,40 @@ def _of_endpoint(registration: Registration | None, place: str | Reason) -> Fact
 
 
 @st.composite
+def addresses(draw: st.DrawFn) -> Facts:
+    """Facts of one address of a Service, and what earlier specs and states of it left."""
+    found: dict[tuple[str, str], Instance] = {}
+    for _ in range(draw(st.integers(0, 2))):
+        past = _of_address(draw(LASTING_SERVICES), draw(EXPOSED), draw(st.sampled_from(["agent-1", "agent-2"])))
+        want = desired(past)
+        if isinstance(want, Present):
+            instance = draw(spoiled(want.instance))
+            found[instance.node, instance.id] = instance
+    known = _of_address(
+        draw(st.none() | ANY_SERVICES | ANY_SERVICES), draw(st.none() | EXPOSED | EXPOSED), draw(PLACES)
+    )
+    return replace(known, refused=draw(REFUSALS), standing=tuple(found.values()))
+
+
+EXPOSED = st.builds(Exposed, SERVICES, BACKENDS)
+ANY_SERVICES = st.builds(_registration, OF_SERVICES, st.integers(1, 3), st.sampled_from(["", "", OLD]))
+LASTING_SERVICES = st.builds(_registration, OF_SERVICES)
+
+
+def _of_address(registration: Registration | None, exposed: Exposed | None, place: str | Reason) -> Facts:
+    return Facts(OWNER, ADDRESS_SUBJECT, registration, None, None, None, place, (), exposed=exposed)
+
+
+@st.composite
 def states(draw: st.DrawFn, known: st.SearchStrategy[Facts] | None = None) -> Facts:
     """Facts with something standing, or not; many of them are of what is to be published."""
     if known is not None:
         return replace(draw(known), standing=draw(standing()))
-    match draw(st.integers(0, 3)):
+    match draw(st.integers(0, 4)):
         case 0:
             return draw(endpoints())
+        case 4:
+            return draw(addresses())
         case 1 | 2:
             return replace(draw(published()).facts, standing=draw(standing()))
         case _:

@@ -99,7 +99,8 @@ class Service(Model):
     port: PortRef | None = Field(
         default=None,
         description="Port that is published: a number, or the name of a container port, looked up in each Pod. "
-        "Default: the Pod's only declared TCP port. Only with spec.pods: endpoints bring their own.",
+        "Default: the Pod's only declared TCP port. With spec.kubernetesService a number or the name of a port of "
+        "the Service; default: its only one. Not with spec.endpoints: they bring their own.",
     )
     tags: list[Tag] = Field(
         default_factory=list,
@@ -188,6 +189,28 @@ class Endpoint(Model):
     )
 
 
+class KubernetesServiceSource(Model):
+    """Registers the addresses of a Kubernetes Service of the registration's namespace."""
+
+    name: str = Field(
+        min_length=1,
+        max_length=63,
+        pattern=r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$",
+        description="Name of the Service.",
+    )
+    publish: Literal["LoadBalancer", "NodePort", "ClusterIP", "ExternalIP"] = Field(
+        description="Which addresses. LoadBalancer: one instance for each IP or host name of its load balancer. "
+        "NodePort: one for each node that holds an endpoint of the Service, with the node's InternalIP and the node "
+        "port. ClusterIP: one, with the cluster IP. ExternalIP: one for each of spec.externalIPs, where the connection "
+        "allows endpoints.",
+    )
+    ip_family: Literal["IPv4", "IPv6"] | None = Field(
+        default=None,
+        description="Which addresses of a dual-stack Service; default: its first cluster IP, the node's first "
+        "InternalIP, all load balancer and external IPs. A host name is of both families.",
+    )
+
+
 Endpoints = Annotated[
     list[Endpoint], UNIQUE_NAMES, Field(min_length=1, max_length=128, json_schema_extra=list_map("name"))
 ]
@@ -195,7 +218,7 @@ Checks = Annotated[list[Check], UNIQUE_NAMES, Field(max_length=16, json_schema_e
 
 
 class ServiceRegistrationSpec(Model):
-    """What to register: exactly one of pods and endpoints."""
+    """What to register: exactly one of pods, endpoints and kubernetesService."""
 
     consul_refs: Annotated[list[ConsulRef], UNIQUE_NAMES] = Field(
         default=[ConsulRef(name="default")],
@@ -215,10 +238,14 @@ class ServiceRegistrationSpec(Model):
         Annotated[list[Endpoint], UNIQUE_NAMES, Field(min_length=1, max_length=128, json_schema_extra=list_map("name"))]
         | None
     ) = Field(default=None, description="Registers addresses outside the cluster: databases, SaaS endpoints.")
+    kubernetes_service: KubernetesServiceSource | None = Field(
+        default=None, description="Registers the addresses of a Kubernetes Service of this namespace."
+    )
     checks: Annotated[list[Check], UNIQUE_NAMES, Field(max_length=16, json_schema_extra=list_map("name"))] | None = (
         Field(
             default=None,
-            description="Health checks of each instance. Unset: the readiness of Pods, none for endpoints. []: none.",
+            description="Health checks of each instance. Unset: the readiness of Pods, or of the endpoints of a "
+            "Service; none for endpoints. []: none.",
         )
     )
     checks_from_probes: bool = Field(
@@ -234,9 +261,9 @@ class ServiceRegistrationSpec(Model):
 
     rules = (
         Rule(
-            "has(self.pods) != has(self.endpoints)",
-            "must have exactly one of pods and endpoints",
-            lambda self: (self.pods is None) != (self.endpoints is None),
+            "[has(self.pods), has(self.endpoints), has(self.kubernetesService)].filter(one, one).size() == 1",
+            "must have exactly one of pods, endpoints and kubernetesService",
+            lambda self: [self.pods, self.endpoints, self.kubernetes_service].count(None) == 2,
         ),
         Rule(
             "!has(self.endpoints) || !has(self.service) || !has(self.service.port)",
@@ -245,7 +272,7 @@ class ServiceRegistrationSpec(Model):
         ),
         Rule(
             "!has(self.endpoints) || !has(self.checks) || self.checks.all(c, !has(c.readiness))",
-            "must not have a readiness check with endpoints: only Pods have a readiness",
+            "must not have a readiness check with endpoints: only Pods and Services have a readiness",
             lambda self: self.endpoints is None or all(c.readiness is None for c in self.checks or ()),
         ),
         Rule(

@@ -28,6 +28,7 @@ from consul_registrar.kube.login import login
 from consul_registrar.kube.records import NAMESPACES, NODES, PODS
 from consul_registrar.kube.reflector import Reflector
 from consul_registrar.kube.resources import CONNECTION, REGISTRATION, CustomObject, CustomResources, Kind
+from consul_registrar.kube.service_records import SERVICES, SLICES, watch_services
 from consul_registrar.kube.workloads import (
     apply_registration,
     delete_registration,
@@ -39,8 +40,10 @@ from consul_registrar.kube.writes import (
     add_finalizer,
     answer_gate,
     definition_leaves,
+    fresh_endpoint_slices,
     fresh_object,
     fresh_pod,
+    fresh_service,
     namespace_uid,
     patch_status,
     read_secret,
@@ -54,6 +57,8 @@ __all__ = [
     "NODES",
     "PODS",
     "REGISTRATION",
+    "SERVICES",
+    "SLICES",
     "Codec",
     "Conflict",
     "CustomObject",
@@ -80,8 +85,10 @@ __all__ = [
     "definition_leaves",
     "delete_registration",
     "fresh_body",
+    "fresh_endpoint_slices",
     "fresh_object",
     "fresh_pod",
+    "fresh_service",
     "fresh_workload",
     "login",
     "namespace_uid",
@@ -91,5 +98,6 @@ __all__ = [
     "regarding",
     "remove_finalizer",
     "take_annotation",
+    "watch_services",
     "watch_workloads",
 ]

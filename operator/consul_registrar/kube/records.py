@@ -20,11 +20,13 @@ _LAST_APPLIED = "kubectl.kubernetes.io/last-applied-configuration"
 _intern = sys.intern
 
 
-class _Wire(msgspec.Struct, gc=False, rename="camel"):
+class Wire(msgspec.Struct, gc=False, rename="camel"):
     """Base of what is read from the wire: camelCase, unknown fields skipped without decoding."""
 
 
-class _Meta(_Wire):
+class Meta(Wire):
+    """An object's metadata."""
+
     uid: str | None = None
     name: str | None = None
     namespace: str | None = None
@@ -34,32 +36,32 @@ class _Meta(_Wire):
     annotations: dict[str, str] | None = None
 
 
-class _Port(_Wire):
+class _Port(Wire):
     container_port: int | None = None
     host_port: int | None = None
     name: str | None = None
     protocol: str | None = None
 
 
-class _Container(_Wire):
+class _Container(Wire):
     name: str | None = None
     readiness_probe: ProbeWire | None = None
     ports: list[_Port] | None = None
     restart_policy: str | None = None
 
 
-class _ReadinessGate(_Wire):
+class _ReadinessGate(Wire):
     condition_type: str | None = None
 
 
-class _PodSpec(_Wire):
+class _PodSpec(Wire):
     node_name: str | None = None
     readiness_gates: list[_ReadinessGate] | None = None
     containers: list[_Container] | None = None
     init_containers: list[_Container] | None = None
 
 
-class _Condition(_Wire):
+class _Condition(Wire):
     type: str | None = None
     status: str | None = None
     reason: str | None = None
@@ -67,15 +69,15 @@ class _Condition(_Wire):
     last_transition_time: str | None = None
 
 
-class _ContainerStatus(_Wire):
+class _ContainerStatus(Wire):
     restart_count: int | None = None
 
 
-class _PodAddress(_Wire):
+class _PodAddress(Wire):
     ip: str | None = None
 
 
-class _PodStatus(_Wire):
+class _PodStatus(Wire):
     phase: str | None = None
     pod_i_p: str | None = msgspec.field(default=None, name="podIP")
     host_i_p: str | None = msgspec.field(default=None, name="hostIP")
@@ -85,28 +87,28 @@ class _PodStatus(_Wire):
     container_statuses: list[_ContainerStatus] | None = None
 
 
-class _PodWire(_Wire):
-    metadata: _Meta | None = None
+class _PodWire(Wire):
+    metadata: Meta | None = None
     spec: _PodSpec | None = None
     status: _PodStatus | None = None
 
 
-class _Address(_Wire):
+class _Address(Wire):
     type: str | None = None
     address: str | None = None
 
 
-class _NodeStatus(_Wire):
+class _NodeStatus(Wire):
     addresses: list[_Address] | None = None
 
 
-class _NodeWire(_Wire):
-    metadata: _Meta | None = None
+class _NodeWire(Wire):
+    metadata: Meta | None = None
     status: _NodeStatus | None = None
 
 
-class _NamespaceWire(_Wire):
-    metadata: _Meta | None = None
+class _NamespaceWire(Wire):
+    metadata: Meta | None = None
 
 
 class ListMeta(msgspec.Struct, gc=False):
@@ -116,17 +118,17 @@ class ListMeta(msgspec.Struct, gc=False):
     token: str | None = msgspec.field(default=None, name="continue")
 
 
-class _PodList(_Wire):
+class _PodList(Wire):
     metadata: ListMeta | None = None
     items: list[_PodWire] | None = None
 
 
-class _NodeList(_Wire):
+class _NodeList(Wire):
     metadata: ListMeta | None = None
     items: list[_NodeWire] | None = None
 
 
-class _NamespaceList(_Wire):
+class _NamespaceList(Wire):
     metadata: ListMeta | None = None
     items: list[_NamespaceWire] | None = None
 
@@ -140,7 +142,7 @@ _NAMESPACES = msgspec.json.Decoder(_NamespaceList)
 
 
 def _pod(wire: _PodWire) -> Pod:
-    meta, spec, status = wire.metadata or _Meta(), wire.spec or _PodSpec(), wire.status or _PodStatus()
+    meta, spec, status = wire.metadata or Meta(), wire.spec or _PodSpec(), wire.status or _PodStatus()
     conditions = status.conditions or ()
     gated = spec.readiness_gates is not None and _gated(spec.readiness_gates)
     return Pod(
@@ -148,8 +150,8 @@ def _pod(wire: _PodWire) -> Pod:
         namespace=_intern(meta.namespace or ""),
         name=meta.name or "",
         version=version_of(meta.resource_version),
-        labels=_interned(meta.labels),
-        annotations=_annotations(meta.annotations),
+        labels=interned(meta.labels),
+        annotations=annotations_of(meta.annotations),
         node=_intern(spec.node_name or ""),
         phase=_intern(status.phase or ""),
         ip=status.pod_i_p or "",
@@ -226,30 +228,31 @@ def _kept_once(declared: tuple[tuple[str, int, str, int], ...]) -> tuple[Contain
     return tuple(ContainerPort(*port) for port in declared)
 
 
-def _interned(labels: Mapping[str, str] | None) -> dict[str, str]:
+def interned(labels: Mapping[str, str] | None) -> dict[str, str]:
+    """Labels, each text kept once."""
     return {_intern(key): _intern(value) for key, value in (labels or {}).items()}
 
 
-def _annotations(annotations: Mapping[str, str] | None) -> dict[str, str]:
+def annotations_of(annotations: Mapping[str, str] | None) -> dict[str, str]:
+    """Annotations, without what is of no use here."""
     return {_intern(key): value for key, value in (annotations or {}).items() if key != _LAST_APPLIED}
 
 
 def _node(wire: _NodeWire) -> Node:
-    meta, status = wire.metadata or _Meta(), wire.status or _NodeStatus()
+    meta, status = wire.metadata or Meta(), wire.status or _NodeStatus()
     return Node(
         uid=meta.uid or "",
         name=_intern(meta.name or ""),
         version=version_of(meta.resource_version),
-        labels=_interned(meta.labels),
+        labels=interned(meta.labels),
         addresses=_first_of_each(status.addresses or ()),
+        ips=_internal(status.addresses or ()),
     )
 
 
 def _namespace(wire: _NamespaceWire) -> Namespace:
-    meta = wire.metadata or _Meta()
-    return Namespace(
-        meta.uid or "", _intern(meta.name or ""), version_of(meta.resource_version), _interned(meta.labels)
-    )
+    meta = wire.metadata or Meta()
+    return Namespace(meta.uid or "", _intern(meta.name or ""), version_of(meta.resource_version), interned(meta.labels))
 
 
 def _first_of_each(addresses: Iterable[_Address]) -> dict[str, str]:
@@ -258,6 +261,12 @@ def _first_of_each(addresses: Iterable[_Address]) -> dict[str, str]:
         if entry.type and entry.address:
             found.setdefault(_intern(entry.type), entry.address)
     return found
+
+
+def _internal(addresses: Iterable[_Address]) -> tuple[str, ...]:
+    """All InternalIPs where there is more than the one that stands among the addresses anyway."""
+    found = tuple(entry.address for entry in addresses if entry.type == "InternalIP" and entry.address)
+    return found if len(found) > 1 else ()
 
 
 def _pods(raw: bytes) -> Page[Pod]:

@@ -18,7 +18,9 @@ from consul_registrar.kube.codec import JsonObject, version_of
 from consul_registrar.kube.errors import Conflict, Forbidden, Invalid, NotFound
 from consul_registrar.kube.records import PODS
 from consul_registrar.kube.resources import CustomObject, Kind, codec_of
+from consul_registrar.kube.service_records import SERVICE_NAME, SERVICES, SLICES
 from consul_registrar.model import GATE, Gate, Pod
+from consul_registrar.services import EndpointSlice, KubernetesService
 
 _log = logging.getLogger(__name__)
 
@@ -183,6 +185,20 @@ async def fresh_pod(client: KubeClient, namespace: str, name: str) -> Pod | None
         return PODS.obj(await client.get(f"/api/v1/namespaces/{quote(namespace)}/pods/{quote(name)}"))
     except NotFound:
         return None
+
+
+async def fresh_service(client: KubeClient, namespace: str, name: str) -> KubernetesService | None:
+    """As `fresh_pod`, for a Service."""
+    try:
+        return SERVICES.obj(await client.get(f"/api/v1/namespaces/{quote(namespace)}/services/{quote(name)}"))
+    except NotFound:
+        return None
+
+
+async def fresh_endpoint_slices(client: KubeClient, namespace: str, service: str) -> tuple[EndpointSlice, ...]:
+    """All EndpointSlices of a Service as the API server has them now, in one quorum read. Raises `KubeError`."""
+    path = f"/apis/discovery.k8s.io/v1/namespaces/{quote(namespace)}/endpointslices"
+    return SLICES.page(await client.get(path, {"labelSelector": f"{SERVICE_NAME}={service}"})).items
 
 
 async def fresh_object(client: KubeClient, kind: Kind, namespace: str, name: str) -> CustomObject | None:

@@ -18,6 +18,7 @@ from consul_registrar.model import (
     RegistrationKey,
 )
 from consul_registrar.objects import Connection, Registration
+from consul_registrar.services import Backends, EndpointSlice, Exposed, KubernetesService, ServicePort, subject_of
 
 SELECTOR = {"matchLabels": {"app": "web"}}
 PODS: dict[str, Any] = {"selector": SELECTOR}
@@ -64,6 +65,43 @@ def of_endpoints(*endpoints: dict[str, Any], **spec: Any) -> dict[str, Any]:
 
 def endpoint(name: str = "primary", **fields: Any) -> dict[str, Any]:
     return {"name": name, "address": "db.example.com", "port": 5432} | fields
+
+
+def service(name: str = "web-lb", **fields: Any) -> KubernetesService:
+    """A Service of type LoadBalancer with an address of each kind and one port, http."""
+    defaults: dict[str, Any] = {
+        "uid": f"uid-{name}",
+        "namespace": "shop",
+        "version": 1,
+        "labels": {},
+        "annotations": {},
+        "type": "LoadBalancer",
+        "cluster_ips": ("10.96.0.10",),
+        "external_ips": ("198.51.100.4",),
+        "ingress": ("203.0.113.7",),
+        "ports": (ServicePort("http", 80, node_port=30080),),
+    }
+    return KubernetesService(name=name, **(defaults | fields))
+
+
+def slices(name: str = "web-lb", part: str = "a", version: int = 1, **nodes: bool) -> EndpointSlice:
+    """A slice of the Service's endpoints: node to whether one there is ready; `_` stands for `-`."""
+    named = tuple((node.replace("_", "-"), ready) for node, ready in nodes.items())
+    return EndpointSlice(f"uid-{name}-{part}", "shop", name, version, named)
+
+
+def of_service(publish: str = "LoadBalancer", *, family: str | None = None, **spec: Any) -> dict[str, Any]:
+    """A spec that publishes the Service that `service()` makes."""
+    source = {"name": "web-lb", "publish": publish} | ({"ipFamily": family} if family else {})
+    return {"kubernetesService": source} | spec
+
+
+def of_address(address: str, spec: Any = None, **fields: Any) -> Facts:
+    """What is known of one address of a Service, with one ready endpoint on node-1."""
+    exposed = fields.pop("exposed", Exposed(service(), Backends({"node-1": True})))
+    at = node(addresses={"InternalIP": "192.168.0.1"})
+    defaults: dict[str, Any] = {"pod": None, "node": at, "subject": subject_of("uid-web-lb", address)}
+    return facts(spec or of_service(), exposed=exposed, **(defaults | fields))
 
 
 def body(spec: Any = None, *, name: str = "web", namespace: str = "shop", status: Any = None, **metadata: Any) -> Any:

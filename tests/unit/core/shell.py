@@ -26,6 +26,8 @@ from consul_registrar.reaping import Reaped
 from consul_registrar.reconcile import Reconciler
 from consul_registrar.reports import Reports
 from consul_registrar.secret_values import SecretValues
+from consul_registrar.service_arrivals import EndpointSlices, Services
+from consul_registrar.services import Backends, EndpointSlice, KubernetesService, together
 from consul_registrar.standby import Standby
 from laws.worlds import Consul
 from unit.core.build import connection
@@ -118,6 +120,8 @@ class FakeCluster:
 
     pods: dict[tuple[str, str], Pod] = field(default_factory=dict)
     registrations: dict[RegistrationKey, Registration] = field(default_factory=dict)
+    services: dict[tuple[str, str], KubernetesService] = field(default_factory=dict)
+    slices: dict[str, EndpointSlice] = field(default_factory=dict)
     answers: bool = True
     reads: int = 0
     defined: bool = True
@@ -142,6 +146,14 @@ class FakeCluster:
     async def registration(self, key: RegistrationKey) -> Registration | None:
         self._read()
         return self.registrations.get(key)
+
+    async def service(self, namespace: str, name: str) -> KubernetesService | None:
+        self._read()
+        return self.services.get((namespace, name))
+
+    async def backends(self, namespace: str, name: str) -> Backends:
+        self._read()
+        return together(s for s in self.slices.values() if (s.namespace, s.service) == (namespace, name))
 
     async def definition_leaves(self) -> bool:
         self._read()
@@ -235,6 +247,8 @@ class World:
         self.cluster.answered = self.run_pod
         self.namespaces = Namespaces(self.cache, self.queue)
         self.nodes = Nodes(self.cache, self.queue, self.consuls)
+        self.services = Services(self.cache, self.queue)
+        self.slices = EndpointSlices(self.cache, self.queue)
         self.registrations = Registrations(
             self.cache, self.queue, self.acceptance, self.reports, load_reaped=lambda _: None
         )
@@ -282,6 +296,14 @@ class World:
         """As when a Consul can be written to again."""
         for key in self.cache.registrations:
             self.queue.add(Key(key))
+
+    def expose(self, service: KubernetesService, *slices: EndpointSlice) -> None:
+        """A Service and its endpoints are there, or have changed; the API server has them, and tells."""
+        self.cluster.services[service.namespace, service.name] = service
+        self.services.put(service)
+        for each in slices:
+            self.cluster.slices[each.uid] = each
+            self.slices.put(each)
 
     async def _serve(self, name: str, spec: Any, take: Callable[[Any], None]) -> None:
         if name not in self.connecting:

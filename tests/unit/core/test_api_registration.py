@@ -28,6 +28,10 @@ def service(**fields: Any) -> dict[str, Any]:
     return of_pods(service=fields)
 
 
+def exposes(**fields: Any) -> dict[str, Any]:
+    return {"kubernetesService": {"name": "web-lb"} | fields}
+
+
 def checked(*checks: Any) -> dict[str, Any]:
     return of_pods(checks=list(checks))
 
@@ -71,6 +75,10 @@ def required(operator: str, *values: str) -> dict[str, Any]:
         checked(http(path="/a?b=c", scheme="https", method="HEAD", headers=[{"name": "X-A", "value": "b"}])),
         of_endpoints(endpoint(address="2001:db8::1"), endpoint("second", address="10.0.0.1", meta={"role": "x"})),
         of_endpoints(checks=[tcp(tcp={"port": 80}), http(port=81)]),
+        exposes(publish="LoadBalancer"),
+        exposes(publish="NodePort", ipFamily="IPv6") | {"service": {"port": "http"}},
+        exposes(publish="ClusterIP") | {"checks": [{"name": "r", "readiness": {}}, tcp(tcp={"port": "http"})]},
+        exposes(publish="ExternalIP", name="a" * 63),
     ],
 )
 def test_what_is_well_formed_is_taken(spec: Any) -> None:
@@ -80,8 +88,15 @@ def test_what_is_well_formed_is_taken(spec: Any) -> None:
 @pytest.mark.parametrize(
     ("spec", "where", "message"),
     [
-        ({}, "spec", "must have exactly one of pods and endpoints"),
-        (of_pods() | of_endpoints(), "spec", "must have exactly one of pods and endpoints"),
+        ({}, "spec", "must have exactly one of pods, endpoints and"),
+        (of_pods() | of_endpoints(), "spec", "must have exactly one of pods, endpoints and"),
+        (of_pods() | exposes(publish="ClusterIP"), "spec", "must have exactly one of pods, endpoints and"),
+        (of_endpoints() | exposes(publish="ClusterIP"), "spec", "must have exactly one of pods, endpoints and"),
+        (exposes(), "spec.kubernetesService.publish", "Field required"),
+        (exposes(publish="Ingress"), "spec.kubernetesService.publish", "'LoadBalancer', 'NodePort'"),
+        (exposes(publish="ClusterIP", name="Web"), "spec.kubernetesService.name", "should match pattern"),
+        (exposes(publish="ClusterIP", name="a" * 64), "spec.kubernetesService.name", "at most 63 characters"),
+        (exposes(publish="ClusterIP", ipFamily="Both"), "spec.kubernetesService.ipFamily", "'IPv4' or 'IPv6'"),
         (of_endpoints(service={"port": 80}), "spec", "must not have service.port with endpoints"),
         (
             of_endpoints(checks=[{"name": "r", "readiness": {}}]),
@@ -176,7 +191,7 @@ def test_what_is_well_formed_is_taken(spec: Any) -> None:
         (checked(http(method="DELETE")), "spec.checks[0].http.method", "'GET', 'HEAD'"),
         (checked(http(headers=[{"name": "a:b", "value": ""}])), "spec.checks[0].http.headers[0].name", "match pattern"),
         (checked(http(headers=[{"name": "a", "value": "x\r\ny"}])), "spec.checks[0].http.headers[0].value", "pattern"),
-        ([], "spec", "must have exactly one of pods and endpoints"),
+        ([], "spec", "must have exactly one of pods, endpoints and"),
         (["pods"], "spec", "should be a valid dictionary"),
         ("pods", "spec", "should be a valid dictionary"),
     ],

@@ -10,7 +10,7 @@ from consul_registrar import objects
 from consul_registrar.consul import wire
 from consul_registrar.desired import Absent, Kept, Present, desired
 from consul_registrar.model import Hidden, Reason
-from unit.core.build import body, facts, of_endpoint, pod
+from unit.core.build import body, facts, of_address, of_endpoint, pod
 
 KINDS = sorted(VALID)
 
@@ -59,13 +59,15 @@ def test_a_text_out_of_place_is_refused_with_its_path_or_is_nothing_but_text(kin
 def _is_only_text(bad: Bad) -> None:
     secrets = {("probe", "token"): Hidden("s", "1")}
     spec = bad.spec | {"checksFromProbes": False} if "pods" in bad.spec else bad.spec
-    known = (
-        facts(spec, pod=pod(labels={"app": "web", "tier": "front"}), secrets=secrets)
-        if "pods" in spec
-        else of_endpoint(spec=spec)
-    )
+    if "kubernetesService" in spec:
+        known = of_address("203.0.113.7", spec)
+    elif "pods" in spec:
+        known = facts(spec, pod=pod(labels={"app": "web", "tier": "front"}), secrets=secrets)
+    else:
+        known = of_endpoint(spec=spec)
     want = desired(known)
-    assert isinstance(want, Present | Kept) or ("selector" in bad.path and isinstance(want, Absent)), bad
+    elsewhere = "selector" in bad.path or "kubernetesService" in bad.path
+    assert isinstance(want, Present | Kept) or (elsewhere and isinstance(want, Absent)), bad
     if isinstance(want, Present):
         sent = json.dumps([wire.definition(check, check.status) for check in want.instance.checks])
         assert "stolen" not in sent or json.dumps(bad.value)[1:-1] in sent, bad

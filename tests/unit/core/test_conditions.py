@@ -7,6 +7,7 @@ import pytest
 
 from consul_registrar.api.status import ServiceRegistrationStatus
 from consul_registrar.conditions import Picture, Verdict, accepted, conditions, ready, says, status, synced
+from consul_registrar.exposure import Lack
 from consul_registrar.model import Health, Reason
 from consul_registrar.objects import Registration
 from consul_registrar.tally import Outcome, Summary, Tally
@@ -21,6 +22,8 @@ WITHHELD = Outcome("web-4", True, False, withheld=True)
 COMING = Outcome("web-5", True, False)
 WAITING = Outcome("web-6", False, False, None, reason("PodNotRunning", "the Pod is Pending"))
 DOWN = {"default": reason("Unreachable", "connection refused")}
+MISSING = Lack(reason("KubernetesServiceNotFound", "there is none"), problem=True)
+PENDING = Lack(reason("LoadBalancerPending", "no address yet"), problem=False)
 REFUSED = reason("ServiceNameTaken", "it belongs to somebody else")
 
 
@@ -46,7 +49,11 @@ ROWS = [
     (picture(*ALL, down=DOWN), False, "Unreachable"),
     (picture(down=DOWN), False, "Unreachable"),
     (picture(*ALL), False, "PortNotFound"),
+    (picture(*ALL, lack=MISSING), False, "PortNotFound"),
+    (picture(WITHHELD, lack=MISSING, policies={"default": "Observe"}), False, "KubernetesServiceNotFound"),
     (picture(WELL, WITHHELD, COMING, policies={"default": "Observe"}), False, "Observed"),
+    (picture(lack=PENDING), True, "LoadBalancerPending"),
+    (picture(COMING, lack=PENDING), False, "Registering"),
     (picture(WELL, WITHHELD, COMING, policies={"default": "UpsertOnly"}), False, "UpsertOnly"),
     (picture(WELL, COMING), False, "Registering"),
     (picture(), True, "NoPodsMatched"),

@@ -6,7 +6,8 @@ from typing import Any
 import pytest
 
 from consul_registrar.changes import Cause
-from consul_registrar.desired import Absent, Facts, Kept, Orphaned, Present, checks_hash, desired
+from consul_registrar.checks import checks_hash
+from consul_registrar.desired import Absent, Facts, Kept, Orphaned, Present, desired
 from consul_registrar.model import (
     META_HASH,
     Check,
