@@ -14,10 +14,9 @@ import socket
 import time
 from collections.abc import Coroutine, Sequence
 from collections.abc import Set as AbstractSet
-from datetime import UTC, datetime
 from typing import Any, Protocol
 
-from consul_registrar import health, kube, metrics, token_status
+from consul_registrar import health, kube, metrics, times, token_status
 from consul_registrar.acceptance import Acceptance
 from consul_registrar.annotated import Workload
 from consul_registrar.arrivals import Connections, Namespaces, Nodes, Pods, Registrations, endpoints_in, pods_beside
@@ -60,18 +59,6 @@ _GARBAGE = 50_000
 _CLOSED = "the handler is closed"
 
 
-def _now() -> str:
-    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-
-
-def _text(epoch: float) -> str:
-    return datetime.fromtimestamp(epoch, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-
-
-def _epoch(text: str) -> float:
-    return datetime.fromisoformat(text).timestamp()
-
-
 def _identity() -> str:
     """This process's alone: a Pod's name may come back, with a StatefulSet or after a crash of its container."""
     return f"{os.environ.get('HOSTNAME') or socket.gethostname()}-{secrets.token_hex(4)}"
@@ -108,11 +95,11 @@ class Operator:
         self._leadership = leadership
         self._consuls = self._connect()
         self._reports = Reports(
-            self._cache, self._acceptance, self._consuls, self._reaped, self._cluster, now=_now, text=_text
+            self._cache, self._acceptance, self._consuls, self._reaped, self._cluster, now=times.now, text=times.text
         )
         self._quarantine = Quarantine(self._consuls, clock=time.monotonic)
         self._connection_status = ConnectionStatus(
-            self._cache, self._consuls, self._quarantine, self._queue, self._cluster, _now
+            self._cache, self._consuls, self._quarantine, self._queue, self._cluster, times.now
         )
         self._secrets = SecretValues(self._cluster.header, self._cache.registrations.get, self._secrets_changed)
         gatherer = Gatherer(self._settings.cluster, self._cache, self._acceptance, self._cluster, self._secrets)
@@ -127,7 +114,7 @@ class Operator:
             self._reports,
             self._cluster,
             gatherer,
-            age=lambda t: time.time() - _epoch(t),
+            age=lambda t: time.time() - times.epoch(t),
             doubt=self._doubt,
         )
         self._standby = Standby(self._cache, self._queue, self._lifecycle, self._reconciler)
@@ -259,7 +246,7 @@ class Operator:
         return token_status.recorded(known.status) if known else None
 
     def _load_reaped(self, registration: Registration) -> None:
-        self._reaped.load(registration.key, registration.status.get("reaped") or (), _epoch)
+        self._reaped.load(registration.key, registration.status.get("reaped") or (), times.epoch)
 
     def _wrote(self, connection: str, operation: str, cause: str, error: ConsulError | None, node: str) -> None:
         Audit(connection, lambda *what: self._count(connection, *what)).record_other(operation, cause, error, node)

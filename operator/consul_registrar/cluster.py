@@ -4,10 +4,9 @@ Decides nothing; when to call is `gather.py`'s, `lifecycle.py`'s and `reports.py
 """
 
 from collections.abc import Mapping
-from datetime import UTC, datetime
 from typing import Any, Literal
 
-from consul_registrar import objects
+from consul_registrar import objects, times
 from consul_registrar.annotated import Workload, WorkloadKey
 from consul_registrar.api import GROUP, VERSION
 from consul_registrar.api.connection import SecretKeyRef
@@ -109,7 +108,7 @@ class Cluster:
     # gates.Answers
 
     async def answer(self, pod: Pod, gate: Gate) -> int:
-        return await answer_gate(self._client, pod, gate, datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"))
+        return await answer_gate(self._client, pod, gate, times.now())
 
     async def event_pod(self, pod: Pod, reason: Reason) -> None:
         about = regarding(pod)

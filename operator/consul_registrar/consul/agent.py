@@ -5,7 +5,6 @@ is talked to is `session.py`'s concern, what a registration looks like on the wi
 """
 
 import asyncio
-import hashlib
 import random
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -21,6 +20,7 @@ from consul_registrar.consul.errors import ConsulError, Denied, NotSent
 from consul_registrar.consul.fates import Agent
 from consul_registrar.consul.holders import holders
 from consul_registrar.consul.leftovers import Leftovers, Whose
+from consul_registrar.consul.placement import choose
 from consul_registrar.consul.registry import OnChange, RegistryStatus, TokenStatus
 from consul_registrar.consul.rotation import AT_ONCE, HELD, IDLE, PACE, Rotation
 from consul_registrar.consul.session import AgentSession, Phase, Scope
@@ -217,12 +217,9 @@ class AgentRegistry:
         if node is not None:
             return self._place_on(node)
         ready = [session.node for session in self._sessions.values() if session.ready]
-        stands = next((instance.node for instance in standing if instance.node in ready), None)
-        if stands is not None:
-            return stands
         if not ready:
             return Reason("NoAgentReady", f"none of the {len(self._sessions)} Consul agents answers")
-        return max(ready, key=lambda name: _weight(identity, name))
+        return choose(ready, identity, standing)
 
     def _place_on(self, node: Node) -> str | Reason:
         session = self._sessions.get(node.name)
@@ -394,8 +391,3 @@ class AgentRegistry:
             instances=len(self._actual),
             token=self._token_status(),
         )
-
-
-def _weight(identity: str, node: str) -> bytes:
-    """Rendezvous hashing: each identity prefers nodes in an order of its own, that others' coming and going keeps."""
-    return hashlib.blake2b(f"{len(identity)}:{identity}{node}".encode(), digest_size=8).digest()

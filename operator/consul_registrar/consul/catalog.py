@@ -24,11 +24,11 @@ from consul_registrar.consul.catalog_wire import decode_places
 from consul_registrar.consul.catalog_writer import CatalogWriter
 from consul_registrar.consul.errors import ConsulError, NotSent
 from consul_registrar.consul.holders import holders
+from consul_registrar.consul.placement import choose
 from consul_registrar.consul.registry import OnChange, RegistryStatus, TokenStatus
 from consul_registrar.consul.strangers import remove, strangers
 from consul_registrar.consul.token import Token, introduction
 from consul_registrar.consul.transport import Access, Endpoint, Params, Transport
-from consul_registrar.consul.virtual import choose
 from consul_registrar.consul.wire import decode_self
 from consul_registrar.model import CONNECTING, Instance, Key, Node, Reason, RegistrationKey
 

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from consul_registrar.actual import Actual
 from consul_registrar.consul.catalog_book import CatalogBook
 from consul_registrar.consul.catalog_wire import CheckRow, NodeRow, ServiceRow
-from consul_registrar.consul.virtual import choose, is_probed, node_meta, node_names
+from consul_registrar.consul.placement import choose
+from consul_registrar.consul.virtual import is_probed, node_meta, node_names
 from consul_registrar.model import META_HASH, Health, Instance, Key, RegistrationKey
 
 KEY = RegistrationKey("ns", "r")
