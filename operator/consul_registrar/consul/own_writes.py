@@ -15,8 +15,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import Enum
 
-WOKEN = 0.1
-"""Seconds after which a change would have rung."""
+WOKEN = 0.3
+"""Seconds after which a change would have rung, also with a Consul that is short of CPU."""
 
 ECHO = 0.3
 """Seconds after a write of ours in which what rings, and can't be told apart, is taken for ours."""
