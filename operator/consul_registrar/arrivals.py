@@ -62,7 +62,7 @@ class Nodes:
         before = self._cache.nodes.get(obj.name)
         self._cache.nodes[obj.name] = obj
         self._names[obj.uid] = obj.name
-        if before is None or before.addresses != obj.addresses:
+        if before is None or (before.addresses, before.ips) != (obj.addresses, obj.ips):
             self._cache.addresses_changed()
             self._consuls.set_nodes()
         if before is None or before.labels != obj.labels:

@@ -9,6 +9,7 @@ from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from consul_registrar.addresses import canonical
 from consul_registrar.api.connection import ConsulConnectionSpec
 from consul_registrar.api.selector import Selector
 from consul_registrar.model import Namespace, Node, Pod, Reason, RegistrationKey
@@ -92,9 +93,10 @@ class Cache:
 
     @property
     def node_addresses(self) -> AbstractSet[str]:
-        """The addresses of all nodes."""
+        """The addresses of all nodes, canonical."""
         if self._addresses is None:
-            self._addresses = frozenset(at.lower() for node in self.nodes.values() for at in node.addresses.values())
+            each = ((*node.addresses.values(), *node.ips) for node in self.nodes.values())
+            self._addresses = frozenset(canonical(at) for addresses in each for at in addresses)
         return self._addresses
 
     # Pods

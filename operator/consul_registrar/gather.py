@@ -11,12 +11,13 @@ from urllib.parse import urlsplit
 
 from consul_registrar import model
 from consul_registrar.acceptance import Acceptance
+from consul_registrar.addresses import canonical
 from consul_registrar.api.connection import ConsulConnectionSpec
 from consul_registrar.cache import Cache
 from consul_registrar.consul.registry import Registry
 from consul_registrar.desired import Facts, Kept, Present, desired
 from consul_registrar.exposure import subjects_of
-from consul_registrar.model import Instance, Node, Owner, Pod, RegistrationKey
+from consul_registrar.model import Instance, Node, Owner, Pod, Reason, RegistrationKey
 from consul_registrar.objects import Registration
 from consul_registrar.rivals import rivals
 from consul_registrar.secret_values import SecretValues
@@ -61,14 +62,14 @@ class Gatherer:
         """What is known of the same subject with the other registrations that publish it under the same name there."""
         for other in self._cache.beside(key, registry.name):
             of_service = subjects_of(self._cache.registrations.get(other), self._cache.services)
-            if subject in self._cache.selected(other) | of_service or registry.instances(other, subject):
+            if subject in self._cache.selected(other) or subject in of_service or registry.instances(other, subject):
                 yield self._alone(other, subject, registry)
 
     def _alone(self, key: RegistrationKey, subject: str, registry: Registry) -> Facts:
         registration = self._cache.registrations.get(key)
         terms = self._cache.terms(registry.name)
         standing = registry.instances(key, subject)
-        pod = self._cache.pod(subject)
+        pod = self._pod(key, subject, standing)
         uid, address = parts_of(subject)
         exposed = self._cache.services.exposed(uid) if uid else None
         node = self._node(pod.node if pod else _node_of(registration, address))
@@ -89,10 +90,19 @@ class Gatherer:
         taken = self._acceptance.name_of_pod(key, registry.name, subject, name)
         return replace(facts, name_taken=taken) if taken else facts
 
+    def _pod(self, key: RegistrationKey, subject: str, standing: Sequence[Instance]) -> Pod | None:
+        """The Pod that the subject is. An endpoint may be named like any Pod's UID: that makes it no Pod."""
+        pod, registration = self._cache.pod(subject), self._cache.registrations.get(key)
+        if pod is None or pod.namespace != key.namespace:
+            return None
+        if registration is None or isinstance(registration.spec, Reason) or registration.spec.pods is not None:
+            return pod
+        return pod if any(i.meta_value(model.META_POD_UID) == subject for i in standing) else None
+
     def _check_terms(self, terms: ConsulConnectionSpec | None) -> CheckTerms | None:
         if terms is None or terms.check_policy is None:
             return None
-        consul = frozenset(urlsplit(address).hostname or "" for address in terms.addresses or ())
+        consul = frozenset(canonical(urlsplit(address).hostname or "") for address in terms.addresses or ())
         return CheckTerms(terms.check_policy, self._cache.node_addresses, consul)
 
     async def read_secrets(self, key: RegistrationKey) -> None:

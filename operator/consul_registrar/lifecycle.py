@@ -92,9 +92,9 @@ class Lifecycle:
     async def _read_anew(self, registration: Registration) -> None:
         """As somebody asks by an annotation: what its Consuls hold and, a little later, what the cluster has."""
         logger.info("reading all of it anew, as the annotation %s=%s asks", RESYNC, registration.resync)
-        self._doubt()
         async with asyncio.timeout(_READS_ANEW):
             await self._consuls.reread(registration.connections)
+        self._doubt()  # not before: a Consul that can't be read has this tried again and again
         self._reports.resync(registration.key, registration.resync)
         self._expand(registration.key, registration)
 

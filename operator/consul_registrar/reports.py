@@ -120,7 +120,7 @@ class Reports:
 
     def touch(self, key: RegistrationKey) -> None:
         """Something that status speaks of may have changed."""
-        if not self._may_speak(key):
+        if key not in self._cache.registrations or not self._may_speak(key):
             return
         if key in self._busy:
             self._again.add(key)
@@ -132,6 +132,7 @@ class Reports:
         """The registration is no more."""
         self._tallies.pop(key, None)
         self._complete.discard(key)
+        self._again.discard(key)
         self._blocked.pop(key, None)
         self._announced.pop(key, None)
         self._late.pop(key, None)

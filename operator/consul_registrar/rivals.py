@@ -6,7 +6,7 @@ Decides whose it is: that of the oldest registration that can publish it. What e
     wants by itself    another one                      then
     ---------------    ------------------------------   -----------------------------------------------
     present            older, stands                    ceded: what stands of it goes, and it says Conflict
-    present            older, doesn't stand yet         kept, and it says Conflict
+    present            older, doesn't stand yet         what it wants where it stands, else kept and Conflict
     absent, not gone   will publish it, doesn't stand   kept until that one stands
     anything           else                             what it wants
 """
@@ -30,7 +30,9 @@ def wanted(facts: Facts) -> Want:
     older = [rival for rival in facts.rivals if rival.older and rival.publishes]
     if isinstance(want, Present) and older:
         reason = _conflict(want.instance, min(older, key=lambda rival: rival.since))
-        return Ceded(reason) if facts.standing and any(rival.stands for rival in older) else Kept(reason, problem=True)
+        if not facts.standing:
+            return Kept(reason, problem=True)
+        return Ceded(reason) if any(rival.stands for rival in older) else want
     if isinstance(want, Absent) and want.cause in _HANDED_OVER and facts.standing and _is_awaited(facts.rivals):
         return Kept(Reason("HandingOver", "another registration is about to publish it in its place"), problem=False)
     return want
@@ -63,7 +65,7 @@ def _rival(facts: Facts, mine: frozenset[Published], other: Facts) -> Rival:
 
 def _claimed(facts: Facts, standing: frozenset[Published]) -> frozenset[Published]:
     """What a registration publishes, or is going to: one that may not write has only what stands."""
-    match desired(facts):
+    match _permitted(facts, desired(facts)):
         case Present(instance) if not (facts.registration and facts.registration.suspended):
             return _of((instance,))
         case Present() | Kept():
@@ -73,7 +75,7 @@ def _claimed(facts: Facts, standing: frozenset[Published]) -> frozenset[Publishe
 
 
 def _to_be(facts: Facts) -> frozenset[Published]:
-    want = desired(facts)
+    want = _permitted(facts, desired(facts))
     return _of((want.instance,)) if isinstance(want, Present) else frozenset()
 
 

@@ -12,9 +12,9 @@ import re
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from ipaddress import ip_address
 from urllib.parse import urlsplit
 
+from consul_registrar.addresses import canonical, parsed
 from consul_registrar.api.connection import CheckPolicy, Defaults
 from consul_registrar.model import AliasProbe, Check, HttpProbe, Readiness, Reason, TtlProbe
 from consul_registrar.objects import Registration
@@ -25,7 +25,7 @@ _LONGEST = 63  # characters of a namespace's name
 
 @dataclass(frozen=True, slots=True)
 class CheckTerms:
-    """What a connection says of checks. `nodes`, `consul`: the addresses of the cluster's nodes, and its own."""
+    """What a connection says of checks. `nodes`, `consul`: canonical addresses of the cluster's nodes, and its own."""
 
     policy: CheckPolicy
     nodes: Collection[str] = ()
@@ -108,17 +108,16 @@ def _target(check: Check) -> tuple[str, int]:
 
 def _what(host: str, terms: CheckTerms) -> str:
     """Names are compared as they are written: what they lead to isn't known here."""
-    name = host.lower().rstrip(".")
+    name, address = canonical(host), parsed(host)
     if name in terms.consul:
         return "Consul"
     if name in terms.nodes:
         return "Node"
-    try:
-        address = ip_address(host)
-    except ValueError:
+    if address is None:
         return "Loopback" if name == "localhost" else ""
-    mapped = getattr(address, "ipv4_mapped", None) or address
-    return "Loopback" if mapped.is_loopback else "LinkLocal" if mapped.is_link_local else ""
+    if address.is_loopback or address.is_unspecified:  # who dials the unspecified address reaches itself
+        return "Loopback"
+    return "LinkLocal" if address.is_link_local else ""
 
 
 # --- defaults -------------------------------------------------------------------------------------------------------

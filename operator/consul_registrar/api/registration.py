@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, StringConstraints
 
+from consul_registrar.addresses import parsed
 from consul_registrar.api.base import (
     OBJECT_NAME,
     SERVICE_NAME_CEL,
@@ -37,13 +38,15 @@ class ConsulRef(Model):
     )
 
 
-_ANY_ADDRESS = ("0.0.0.0", "::")  # noqa: S104 - refused
 _ANY_ADDRESS_MESSAGE = "must be an address that callers can reach, not 0.0.0.0 or ::"
 
 
 def _is_reachable(address: str) -> str:
-    if address in _ANY_ADDRESS:
+    known = parsed(address)
+    if known is not None and known.is_unspecified:
         raise ValueError(_ANY_ADDRESS_MESSAGE)
+    if known is None and ":" in address:
+        raise ValueError("must be an IP address, or a host name, which has no colons")
     return address
 
 

@@ -5,10 +5,11 @@ from typing import Any
 import pytest
 
 from consul_registrar.changes import Cause, Deregister, Register
+from consul_registrar.consul.errors import Invalid
 from consul_registrar.desired import Facts
-from consul_registrar.model import ContainerPort, Owner, RegistrationKey
+from consul_registrar.model import ContainerPort, Health, Owner, RegistrationKey
 from consul_registrar.rivals import rivals
-from unit.core.build import NOW, OLD, body, facts, of_pods, pod, registration
+from unit.core.build import NOW, OLD, body, facts, of_pods, pod, reason, registration
 from unit.core.instant import instantly
 from unit.core.shell import World
 from unit.core.test_loop import HELD, passes
@@ -178,3 +179,53 @@ def test_of_one_second_the_first_by_name_is_the_older() -> None:
 
     (seen,) = rivals(of("second"), [of("first")])
     assert (seen.older, seen.publishes, seen.stands) == (True, True, False)
+
+
+# --- rivals that can't publish ---------------------------------------------------------------------------------------
+
+REFUSED_CHECK = WEB | {"checks": [{"name": "port", "tcp": {}}]}
+READINESS_ONLY = {"checkPolicy": {"types": ["readiness"]}}
+
+
+@instantly
+async def test_an_older_registration_whose_check_is_not_allowed_keeps_nobody_out() -> None:
+    world = World(default=READINESS_ONLY)
+    async with world.running():
+        world.apply(first(REFUSED_CHECK))
+        world.apply(second())
+        world.run_pod(pod())
+        await passes(3)
+    assert owners(world) == ["second"]
+
+
+@instantly
+async def test_nothing_is_kept_for_an_heir_whose_check_is_not_allowed() -> None:
+    world = World(default=READINESS_ONLY)
+    async with world.running():
+        world.apply(second())
+        world.run_pod(pod())
+        await passes(3)
+        world.apply(first(REFUSED_CHECK))
+        world.apply(second(deletionTimestamp=NOW, generation=9))
+        await passes(3)
+    assert owners(world) == []
+
+
+@instantly
+async def test_what_stands_has_its_health_until_the_older_one_really_stands() -> None:
+    world = World()
+    taken = world.consul._take
+    world.consul._take = lambda change: (  # type: ignore[method-assign]
+        Invalid(reason("InvalidRequest"))
+        if change.instance.owner and change.instance.owner.registration == "first"
+        else taken(change)
+    )
+    async with world.running():
+        world.apply(second())
+        world.run_pod(pod())
+        await passes(3)
+        world.apply(first())
+        await passes(3)
+        world.run_pod(pod(version=2, ready=False))
+        await passes(3)
+    assert [(i.owner and i.owner.registration, i.health) for i in world.consul.held] == [("second", Health.CRITICAL)]

@@ -5,7 +5,8 @@ from typing import Any
 import pytest
 
 from consul_registrar.api.connection import CheckPolicy, Defaults
-from consul_registrar.model import Health, Namespace, Weights
+from consul_registrar.cache import Cache
+from consul_registrar.model import Check, Health, Namespace, Node, TcpProbe, Timing, Weights
 from consul_registrar.terms import CheckTerms, owner_by_pattern, refused_check, with_defaults
 from unit.core.build import NOW, OLD, body, endpoint, instance, of_endpoints, of_pods, pod, registration, spec_of
 from unit.core.instant import instantly
@@ -167,3 +168,45 @@ async def test_a_name_that_does_not_fit_is_not_accepted() -> None:
         world.apply(body(of_pods(service={"name": "shop-web"}), generation=4, **HELD, creationTimestamp=NOW))
         await passes(3)
     assert [i.health for i in world.consul.held] == [Health.PASSING]
+
+
+@pytest.mark.parametrize(
+    ("host", "what"),
+    [
+        ("::ffff:10.0.0.5", "the address of a node"),
+        ("fd00:0::5", "the address of a node"),
+        ("FD00::5", "the address of a node"),
+        ("::ffff:10.0.0.9", "an address of Consul"),
+        ("::ffff:127.0.0.1", "a loopback address"),
+        ("::0", "a loopback address"),
+        ("0.0.0.0", "a loopback address"),
+        ("::ffff:169.254.169.254", "a link-local address"),
+    ],
+)
+def test_another_way_of_writing_an_address_is_no_way_past_the_policy(host: str, what: str) -> None:
+    terms = CheckTerms(CheckPolicy(), frozenset({"10.0.0.5", "fd00::5"}), frozenset({"10.0.0.9"}))
+    [check] = (Check("c:port:tcp", "port", TcpProbe(host, 80, Timing(5000, 1000))),)
+    refused = refused_check((check,), terms)
+    assert refused is not None
+    assert what in refused.message
+
+
+def test_all_addresses_of_a_node_are_known_however_many_there_are_of_a_kind() -> None:
+    cache = Cache()
+    cache.nodes["n"] = Node("u", "n", 1, {}, {"InternalIP": "10.0.0.6"}, ("10.0.0.6", "FD00:0::6"))
+    assert cache.node_addresses == {"10.0.0.6", "fd00::6"}
+
+
+@instantly
+async def test_an_endpoint_named_like_a_pod_is_told_nothing_of_it() -> None:
+    """UIDs are no secret: they stand in Consul."""
+    world = World()
+    async with world.running():
+        world.run_pod(pod("web-1", namespace="secret", uid="u-1", annotations={"key": "hidden, all of it"}))
+        spec = of_endpoints(endpoint("u-1")) | {"service": {"name": "x-$(metadata.annotations['key'])"}}
+        world.apply(body(spec, **HELD))
+        await passes(3)
+        world.pods.put(pod("web-1", namespace="secret", uid="u-1", version=2, deleting=True))
+        await passes(3)
+    assert "hidden" not in str(world.cluster.statuses)
+    assert world.cluster.statuses
