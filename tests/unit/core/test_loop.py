@@ -158,6 +158,29 @@ async def test_what_could_not_be_read_anew_is_tried_again_before_it_is_echoed() 
 
 
 @instantly
+async def test_a_resync_that_waits_for_a_consul_reads_nothing_of_the_cluster_meanwhile() -> None:
+    world = World(default={}, far={"connecting": True})
+    async with world.running():
+        world.apply(body(of_pods(consulRefs=[{"name": "default"}, {"name": "far"}]), **HELD, **asks("one")))
+        await passes(600)
+    assert world.doubts == []
+
+
+@instantly
+async def test_of_a_deleted_registration_nothing_is_remembered() -> None:
+    world = World()
+    async with world.running():
+        for number in range(20):
+            key = world.apply(body(**HELD, name=f"r-{number}"))
+            await passes(0.1)
+            world.registrations.remove(world.cache.registrations[key].meta.uid)
+            world.reports.touch(key)
+        await passes(60)
+        left = (world.reports._again, world.reports._late, world.reports._busy, world.reports._complete)
+    assert not any(left)
+
+
+@instantly
 async def test_what_was_read_anew_before_a_restart_is_not_again() -> None:
     world = World()
     async with world.running():
