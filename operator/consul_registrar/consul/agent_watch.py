@@ -24,7 +24,7 @@ from consul_registrar.consul import wire
 from consul_registrar.consul.answers import Answer, whole
 from consul_registrar.consul.book import Book
 from consul_registrar.consul.drift import Catalog
-from consul_registrar.consul.errors import ConsulError, Misdirected, NotSent
+from consul_registrar.consul.errors import ConsulError, Misdirected, NotSent, Throttled
 from consul_registrar.consul.identity import replaced, still_the_same
 from consul_registrar.consul.transport import RETRY, Transport
 from consul_registrar.consul.wire import Identity
@@ -78,6 +78,8 @@ class AgentWatch:
         self._read_at = -math.inf
         self._wrote_at = -math.inf
         self._spacing = SPACING
+        self._unheard = Backoff(*RETRY, random.random)
+        self._not_before = -math.inf
 
     def wake(self) -> None:
         """What is known may be wrong: read it soon."""
@@ -130,8 +132,11 @@ class AgentWatch:
         except NotSent as error:
             self._without_servers(error)
             self._indexes = [0, 0]
+            self._not_before = time.monotonic() + max(self._unheard(), _asked(error))
             return None
         else:
+            self._unheard.reset()
+            self._not_before = -math.inf
             self._indexes = [max(services.index, 1), max(checks.index, 1)]
             return Catalog(wire.decode_node_services(services), wire.decode_node_checks(checks))
         finally:
@@ -158,7 +163,7 @@ class AgentWatch:
             except NotSent as error:
                 self._without_servers(error)
                 self._indexes[which] = 0
-                await asyncio.sleep(backoff())
+                await asyncio.sleep(max(backoff(), _asked(error)))
                 continue
             self._on_servers(None)
             backoff.reset()
@@ -181,13 +186,19 @@ class AgentWatch:
             async with asyncio.timeout(wait):
                 await self._rung.wait()
         writing = time.monotonic() < self._wrote_at + OWN
-        await asyncio.sleep(self._read_at + max(self._spacing, OWN if writing else 0.0) - time.monotonic())
+        earliest = self._read_at + max(self._spacing, OWN if writing else 0.0)
+        await asyncio.sleep(max(earliest, self._not_before) - time.monotonic())
         self._rung.clear()
 
 
 def _paths_of(node: str) -> tuple[str, str]:
     name = quote(node, safe="")
     return f"/v1/catalog/node-services/{name}", f"/v1/health/node/{name}"
+
+
+def _asked(error: NotSent) -> float:
+    """Seconds that Consul wants to be left alone."""
+    return error.after or 0.0 if isinstance(error, Throttled) else 0.0
 
 
 def _as_is(answer: Answer) -> Answer:

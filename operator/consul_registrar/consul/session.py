@@ -189,7 +189,6 @@ class AgentSession:
         self._claim(book.node)
         self.phase = Phase.READY
         self.reason = Reason("AgentReady", f"the agent of {self.node} at {self.endpoint} answers")
-        self._backoff.reset()
         log.info("%s", self.reason.message)
         self._scope.on_agent(self.label)
         self._scope.on_change(book.keys(), routine=True)
@@ -235,7 +234,9 @@ class AgentSession:
         return self._book
 
     def _note(self, reason: Reason | None) -> None:
-        """The agent answers, but the servers behind it may not."""
+        """The agent answers, but the servers behind it may not. None: it can be watched, so all goes well."""
+        if reason is None:
+            self._backoff.reset()
         if reason is not None:
             self.reason = reason
         elif self.reason.code != "AgentReady":

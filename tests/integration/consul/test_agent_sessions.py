@@ -1,7 +1,8 @@
 """What a registry knows and says of its agents: who they are, what they hold, when they are gone and back."""
 
 import asyncio
-from itertools import count
+import time
+from itertools import count, pairwise
 
 import pytest
 from aiohttp import web as aioweb
@@ -228,6 +229,35 @@ async def test_two_addresses_of_one_agent_are_refused_for_the_second(consul: Con
             await eventually(lambda: refused() == {"AddressIsLoadBalanced"})
             status = both.registry.status()
             assert (status.reason.code, status.agents_ready) == ("SomeAgentsUnwell", 1)
+
+
+@pytest.mark.parametrize(
+    ("what", "status", "asked"),
+    [
+        ("/v1/catalog/node-services/", 429, "/v1/agent/services"),
+        ("index=", 403, "index="),
+    ],
+)
+async def test_an_agent_that_answers_in_part_is_asked_less_and_less_often(
+    consul: Consul, truth, what: str, status: int, asked: str
+):
+    times: list[float] = []
+
+    async def forward(request):
+        if asked in request.raw_path:
+            times.append(time.monotonic())
+        if what in request.raw_path:
+            return aioweb.Response(status=status, text="not now")
+        return await passed_on(request, truth.agent.http_addr)
+
+    def gaps() -> list[float]:
+        """Between rounds: several requests of one round come together."""
+        return [gap for earlier, later in pairwise(times) if (gap := later - earlier) > 0.2]
+
+    async with serving(forward) as server, running(AgentSettings(host="127.0.0.1", port=server.port)):
+        await eventually(lambda: len(gaps()) >= 6)
+    first, *_, last = gaps()
+    assert last > 2 * first
 
 
 async def test_another_agent_at_the_address_is_noticed_and_read_from_the_start(consul: Consul, truth):
