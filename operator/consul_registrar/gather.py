@@ -19,7 +19,7 @@ from consul_registrar.desired import Facts, Kept, Present, desired
 from consul_registrar.exposure import subjects_of
 from consul_registrar.model import Instance, Node, Owner, Pod, Reason, RegistrationKey
 from consul_registrar.objects import Registration
-from consul_registrar.rivals import rivals
+from consul_registrar.rivals import rivals, wanted
 from consul_registrar.secret_values import SecretValues
 from consul_registrar.service_cache import source_of
 from consul_registrar.services import Backends, Exposed, KubernetesService, name_of_address, parts_of
@@ -119,6 +119,8 @@ class Gatherer:
         registration = self._cache.registrations.get(key)
         if registration is None or not registration.adopts or registration.deleting or not registry.ready:
             return ()
+        if not isinstance(wanted(self.facts(key, subject, registry)), Present):
+            return ()  # above all what is to go must not wait for an answer
         each = registration.names_each
         service = _name_of_its_own(self._alone(key, subject, registry)) if each else registration.service
         if not service:

@@ -167,6 +167,19 @@ async def test_a_resync_that_waits_for_a_consul_reads_nothing_of_the_cluster_mea
 
 
 @instantly
+async def test_where_something_is_to_be_adopted_what_is_gone_does_not_wait_for_an_answer() -> None:
+    world = World()
+    async with world.running():
+        world.apply(body(**HELD, annotations={ADOPT: "true"}))
+        world.run_pod(pod())
+        await passes()
+        world.consul.unanswered = NotSent(reason("NoLeader"))
+        world.pods.put(pod(version=2, deleting=True))
+        await passes()
+    assert world.consul.held == []
+
+
+@instantly
 async def test_of_a_deleted_registration_nothing_is_remembered() -> None:
     world = World()
     async with world.running():
