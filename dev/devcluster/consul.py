@@ -93,11 +93,12 @@ class Member:
         """Send one request with the management token (where there is one) and return the decoded answer."""
         return _request(self.address, self._port, self.token, method, path, body, within)
 
-    def counter(self, name: str) -> float:
-        """A counter of its own metrics, such as consul_raft_apply, since it was started; 0 before the first event."""
+    def counters(self, *names: str) -> list[float]:
+        """Counters of its own metrics as of one moment, such as consul_raft_apply; 0 before the first event."""
         path = "/v1/agent/metrics?format=prometheus"
         text = _fetch(self.address, self._port, self.token, "GET", path, None, 10.0)
-        return sum(float(line.split()[-1]) for line in text.splitlines() if line.split()[:1] == [name])
+        lines = [line.split() for line in text.splitlines()]
+        return [sum(float(line[-1]) for line in lines if line[:1] == [name]) for name in names]
 
     def restart(self, *, keep_data: bool = True) -> None:
         """Stop it and start it again; without its data it has forgotten its services and who it was."""
@@ -137,9 +138,8 @@ class Consul:
 
         Without the barrier that the leader puts there each minute.
         """
-        return sum(
-            server.counter("consul_raft_apply") - server.counter("consul_raft_barrier") for server in self.servers
-        )
+        each = (server.counters("consul_raft_apply", "consul_raft_barrier") for server in self.servers)
+        return sum(applied - barriers for applied, barriers in each)
 
     @property
     def http_addr(self) -> str:
