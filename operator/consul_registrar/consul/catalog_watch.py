@@ -22,6 +22,7 @@ from consul_registrar.actual import Actual
 from consul_registrar.backoff import Backoff
 from consul_registrar.consul import catalog_wire
 from consul_registrar.consul.answers import CONSISTENT, Answer
+from consul_registrar.consul.cancelled import heed_cancellation
 from consul_registrar.consul.catalog_book import CatalogBook
 from consul_registrar.consul.catalog_servers import Servers
 from consul_registrar.consul.catalog_wire import NodeRow
@@ -117,10 +118,12 @@ class NodeWatch:
                 await self._read()
                 await self._watch()
             except ConsulError as error:
+                heed_cancellation()
                 self._lost(error.reason, denied=isinstance(error, Denied), hope=isinstance(error, NotSent))
                 asked = error.after or 0.0 if isinstance(error, Throttled) else 0.0
                 await asyncio.sleep(max(asked, self._backoff()))
             except Exception as error:
+                heed_cancellation()
                 log.exception("watching Consul node %s broke", self.book.node)
                 self._lost(Reason("InternalError", f"watching Consul node {self.book.node} broke: {error!r}"))
                 await asyncio.sleep(self._backoff())
