@@ -24,7 +24,7 @@ from consul_registrar.consul import wire
 from consul_registrar.consul.answers import Answer, whole
 from consul_registrar.consul.book import Book
 from consul_registrar.consul.drift import Catalog
-from consul_registrar.consul.errors import ConsulError, Misdirected, NotSent, Throttled
+from consul_registrar.consul.errors import ConsulError, Misdirected, NotSent, asked
 from consul_registrar.consul.identity import replaced, still_the_same
 from consul_registrar.consul.transport import RETRY, Transport
 from consul_registrar.consul.wire import Identity
@@ -132,7 +132,7 @@ class AgentWatch:
         except NotSent as error:
             self._without_servers(error)
             self._indexes = [0, 0]
-            self._not_before = time.monotonic() + max(self._unheard(), _asked(error))
+            self._not_before = time.monotonic() + max(self._unheard(), asked(error))
             return None
         else:
             self._unheard.reset()
@@ -163,7 +163,7 @@ class AgentWatch:
             except NotSent as error:
                 self._without_servers(error)
                 self._indexes[which] = 0
-                await asyncio.sleep(max(backoff(), _asked(error)))
+                await asyncio.sleep(max(backoff(), asked(error)))
                 continue
             self._on_servers(None)
             backoff.reset()
@@ -194,11 +194,6 @@ class AgentWatch:
 def _paths_of(node: str) -> tuple[str, str]:
     name = quote(node, safe="")
     return f"/v1/catalog/node-services/{name}", f"/v1/health/node/{name}"
-
-
-def _asked(error: NotSent) -> float:
-    """Seconds that Consul wants to be left alone."""
-    return error.after or 0.0 if isinstance(error, Throttled) else 0.0
 
 
 def _as_is(answer: Answer) -> Answer:

@@ -26,7 +26,7 @@ from consul_registrar.consul.cancelled import heed_cancellation
 from consul_registrar.consul.catalog_book import CatalogBook
 from consul_registrar.consul.catalog_servers import Servers
 from consul_registrar.consul.catalog_wire import NodeRow
-from consul_registrar.consul.errors import ConsulError, Denied, Misdirected, NotSent, Throttled
+from consul_registrar.consul.errors import ConsulError, Denied, Misdirected, NotSent, asked
 from consul_registrar.consul.own_writes import OwnWrites, Ring, Whose
 from consul_registrar.consul.transport import RETRY
 from consul_registrar.consul.wire import is_ours
@@ -120,8 +120,7 @@ class NodeWatch:
             except ConsulError as error:
                 heed_cancellation()
                 self._lost(error.reason, denied=isinstance(error, Denied), hope=isinstance(error, NotSent))
-                asked = error.after or 0.0 if isinstance(error, Throttled) else 0.0
-                await asyncio.sleep(max(asked, self._backoff()))
+                await asyncio.sleep(max(asked(error), self._backoff()))
             except Exception as error:
                 heed_cancellation()
                 log.exception("watching Consul node %s broke", self.book.node)

@@ -39,6 +39,11 @@ class Throttled(NotSent):
         self.after = after
 
 
+def asked(error: ConsulError) -> float:
+    """Seconds for which Consul wants to be left alone; 0 where it doesn't say."""
+    return error.after or 0.0 if isinstance(error, Throttled) else 0.0
+
+
 class Paced(Throttled):
     """It is not its turn yet."""
 
