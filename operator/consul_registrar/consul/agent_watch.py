@@ -24,8 +24,9 @@ from consul_registrar.consul import wire
 from consul_registrar.consul.answers import Answer, whole
 from consul_registrar.consul.book import Book
 from consul_registrar.consul.drift import Catalog
-from consul_registrar.consul.errors import ConsulError, Misdirected, NotSent, asked
+from consul_registrar.consul.errors import Misdirected, NotSent, asked
 from consul_registrar.consul.identity import replaced, still_the_same
+from consul_registrar.consul.together import together
 from consul_registrar.consul.transport import RETRY, Transport
 from consul_registrar.consul.wire import Identity
 from consul_registrar.model import Key, Reason
@@ -92,14 +93,7 @@ class AgentWatch:
     async def run(self) -> None:
         """Read whenever there is news, until something fails. Raises the tree of `errors.py`."""
         self.wake()
-        try:
-            async with asyncio.TaskGroup() as group:
-                for which in range(len(self._paths)):
-                    group.create_task(self._bell(which))
-                group.create_task(self._refresh())
-        except ExceptionGroup as group_error:
-            known, unknown = group_error.split(ConsulError)
-            raise (unknown or known or group_error).exceptions[0] from group_error
+        await together(*(self._bell(which) for which in range(len(self._paths))), self._refresh())
 
     # --- what ---
 

@@ -27,6 +27,7 @@ from consul_registrar.consul.holders import holders
 from consul_registrar.consul.placement import choose
 from consul_registrar.consul.registry import OnChange, RegistryStatus, TokenStatus
 from consul_registrar.consul.strangers import remove, strangers
+from consul_registrar.consul.together import together
 from consul_registrar.consul.token import Token, introduction
 from consul_registrar.consul.transport import Access, Endpoint, Params, Transport
 from consul_registrar.consul.wire import decode_self
@@ -140,11 +141,7 @@ class CatalogRegistry:
     async def run(self) -> None:
         """Read and watch for ever; returns only when cancelled. Ends every task and connection of its own."""
         try:
-            async with asyncio.TaskGroup() as group:
-                group.create_task(self._inform())
-                group.create_task(self._token.run(self._introduce))
-                group.create_task(self._nodes.run())
-                group.create_task(self._tell_news())
+            await together(self._inform(), self._token.run(self._introduce), self._nodes.run(), self._tell_news())
         finally:
             await self._servers.close()
 

@@ -22,12 +22,12 @@ from consul_registrar.actual import Actual
 from consul_registrar.backoff import Backoff
 from consul_registrar.consul import catalog_wire
 from consul_registrar.consul.answers import CONSISTENT, Answer
-from consul_registrar.consul.cancelled import heed_cancellation
 from consul_registrar.consul.catalog_book import CatalogBook
 from consul_registrar.consul.catalog_servers import Servers
 from consul_registrar.consul.catalog_wire import NodeRow
 from consul_registrar.consul.errors import ConsulError, Denied, Misdirected, NotSent, asked
 from consul_registrar.consul.own_writes import OwnWrites, Ring, Whose
+from consul_registrar.consul.together import together
 from consul_registrar.consul.transport import RETRY
 from consul_registrar.consul.wire import is_ours
 from consul_registrar.model import Key, Reason
@@ -118,11 +118,9 @@ class NodeWatch:
                 await self._read()
                 await self._watch()
             except ConsulError as error:
-                heed_cancellation()
                 self._lost(error.reason, denied=isinstance(error, Denied), hope=isinstance(error, NotSent))
                 await asyncio.sleep(max(asked(error), self._backoff()))
             except Exception as error:
-                heed_cancellation()
                 log.exception("watching Consul node %s broke", self.book.node)
                 self._lost(Reason("InternalError", f"watching Consul node {self.book.node} broke: {error!r}"))
                 await asyncio.sleep(self._backoff())
@@ -132,17 +130,12 @@ class NodeWatch:
 
     async def _watch(self) -> None:
         """Until it is over, or something fails."""
-        try:
-            async with asyncio.TaskGroup() as group:
-                bells = [group.create_task(self._bell(each)) for each in range(len(self._paths))]
-                while not self._is_over():
-                    await self._pause()
-                    await self._read()
-                for bell in bells:
-                    bell.cancel()
-        except ExceptionGroup as failed:
-            known, unknown = failed.split(ConsulError)
-            raise (unknown or known or failed).exceptions[0] from failed
+        await together(*(self._bell(which) for which in range(len(self._paths))), self._refresh())
+
+    async def _refresh(self) -> None:
+        while not self._is_over():
+            await self._pause()
+            await self._read()
 
     # --- when ---
 

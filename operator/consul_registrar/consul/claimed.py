@@ -5,7 +5,6 @@ that another cluster holds isn't ours, so it isn't shown. How the claim is made 
 is that of the registry behind it.
 """
 
-import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import replace
@@ -15,6 +14,7 @@ from consul_registrar.changes import Change
 from consul_registrar.consul.claim import Asks, Claim, Name
 from consul_registrar.consul.errors import ConsulError, NotSent
 from consul_registrar.consul.registry import OnChange, Registry, RegistryStatus
+from consul_registrar.consul.together import together
 from consul_registrar.model import Instance, Key, Node, Reason, RegistrationKey
 
 
@@ -50,9 +50,7 @@ class ClaimedRegistry:
 
     async def run(self) -> None:
         """Connect, claim and go on for ever; returns only when cancelled."""
-        async with asyncio.TaskGroup() as group:
-            group.create_task(self._inner.run())
-            group.create_task(self._claim.keep())
+        await together(self._inner.run(), self._claim.keep())
 
     def _may_write(self) -> bool:
         return not self._observes and self._claim.reason is None and self._leads()

@@ -23,7 +23,6 @@ from consul_registrar.changes import Change
 from consul_registrar.consul.agent_watch import UNREACHABLE, AgentWatch
 from consul_registrar.consul.answers import Answer
 from consul_registrar.consul.book import Book, Subject
-from consul_registrar.consul.cancelled import heed_cancellation
 from consul_registrar.consul.errors import ConsulError, Misdirected, NotSent, OutcomeUnknown, Stale
 from consul_registrar.consul.identity import identify, load_balanced, replaced
 from consul_registrar.consul.registry import OnChange
@@ -115,9 +114,7 @@ class AgentSession:
         self._client = Client(self._transport)
         try:
             while True:
-                lost = await self._until_lost()
-                heed_cancellation()
-                self._lost(lost)
+                self._lost(await self._until_lost())
                 await asyncio.sleep(self._backoff())
         finally:
             self.phase = Phase.DOWN
