@@ -7,7 +7,8 @@ What to change is decided in `plan.py`.
 from dataclasses import replace
 
 from consul_registrar.changes import Cause, Change, Evidence
-from consul_registrar.desired import Facts, Present, Want
+from consul_registrar.desired import Present, Want
+from consul_registrar.facts import Facts
 from consul_registrar.model import META_POD_UID, Instance
 from consul_registrar.services import parts_of
 from consul_registrar.tally import Outcome

@@ -15,20 +15,14 @@ from consul_registrar.api.check import Check as CheckSpec
 from consul_registrar.api.check import Header, Http
 from consul_registrar.api.registration import ServiceRegistrationSpec
 from consul_registrar.fieldpath import NO_VALUES, MissingValue, Values, substitute
-from consul_registrar.model import (
+from consul_registrar.model import Check, ContainerPort, Health, Hidden, Pod, ReadinessProbe, Reason
+from consul_registrar.probes import (
     AliasProbe,
-    Check,
-    ContainerPort,
     GrpcProbe,
     H2PingProbe,
-    Health,
-    Hidden,
     HttpProbe,
-    Pod,
     Probe,
     Readiness,
-    ReadinessProbe,
-    Reason,
     TcpProbe,
     Timing,
     TtlProbe,

@@ -15,8 +15,9 @@ from consul_registrar.addresses import canonical
 from consul_registrar.api.connection import ConsulConnectionSpec
 from consul_registrar.cache import Cache
 from consul_registrar.consul.registry import Registry
-from consul_registrar.desired import Facts, Kept, Present, desired
+from consul_registrar.desired import Kept, Present, desired
 from consul_registrar.exposure import subjects_of
+from consul_registrar.facts import Facts
 from consul_registrar.model import Instance, Node, Owner, Pod, Reason, RegistrationKey
 from consul_registrar.objects import Registration
 from consul_registrar.rivals import rivals, wanted

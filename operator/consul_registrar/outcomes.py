@@ -6,7 +6,8 @@ Decides what counts as desired, as registered and as a problem. How counts becom
 
 from consul_registrar import model
 from consul_registrar.causes import asked
-from consul_registrar.desired import Absent, Ceded, Facts, Kept, Orphaned, Present, Want
+from consul_registrar.desired import Absent, Ceded, Kept, Orphaned, Present, Want
+from consul_registrar.facts import Facts
 from consul_registrar.model import Health, Instance, Reason
 from consul_registrar.services import name_of_address, parts_of
 from consul_registrar.tally import Outcome

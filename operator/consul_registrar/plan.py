@@ -28,7 +28,8 @@ from consul_registrar import model
 from consul_registrar.changes import Cause, Change, Deregister, DropCheck, Feed, Register
 from consul_registrar.checks import is_readiness
 from consul_registrar.desired import Absent, Ceded, Kept, Orphaned, Present, Want
-from consul_registrar.model import Check, Instance, Readiness
+from consul_registrar.model import Check, Instance
+from consul_registrar.probes import Readiness
 
 _OWNERSHIP = (
     model.META_MANAGED_BY,

@@ -8,7 +8,8 @@ from collections.abc import Callable
 
 from consul_registrar.consul.registry import Registry
 from consul_registrar.consuls import Consuls
-from consul_registrar.desired import Absent, Facts
+from consul_registrar.desired import Absent
+from consul_registrar.facts import Facts
 from consul_registrar.guard import NOTHING, Absence, Guard, HeldSet, Judgement
 from consul_registrar.model import Key
 from consul_registrar.outcomes import name_of

@@ -20,7 +20,8 @@ from consul_registrar.changes import Cause, Change, Deregister, Evidence, Regist
 from consul_registrar.consul.errors import ConsulError, Paced, Throttled
 from consul_registrar.consul.registry import Registry
 from consul_registrar.consuls import Consuls
-from consul_registrar.desired import Absent, Ceded, Facts, Kept, Present, Want
+from consul_registrar.desired import Absent, Ceded, Kept, Present, Want
+from consul_registrar.facts import Facts
 from consul_registrar.gather import Gatherer, Unconfirmed
 from consul_registrar.guard import Held, Passes, Waits
 from consul_registrar.logs import about

@@ -14,7 +14,8 @@ Decides whose it is: that of the oldest registration that can publish it. What e
 from collections.abc import Iterable
 
 from consul_registrar.changes import Cause
-from consul_registrar.desired import Absent, Ceded, Facts, Kept, Present, Rival, Want, desired
+from consul_registrar.desired import Absent, Ceded, Kept, Present, Want, desired
+from consul_registrar.facts import Facts, Rival
 from consul_registrar.model import Instance, Reason
 from consul_registrar.terms import refused_check
 

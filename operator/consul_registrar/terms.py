@@ -16,8 +16,9 @@ from urllib.parse import urlsplit
 
 from consul_registrar.addresses import canonical, parsed
 from consul_registrar.api.connection import CheckPolicy, Defaults
-from consul_registrar.model import AliasProbe, Check, HttpProbe, Readiness, Reason, TtlProbe
+from consul_registrar.model import Check, Reason
 from consul_registrar.objects import Registration
+from consul_registrar.probes import AliasProbe, HttpProbe, Readiness, TtlProbe
 
 _NAMESPACE = "$(metadata.namespace)"
 _LONGEST = 63  # characters of a namespace's name

@@ -4,7 +4,7 @@ Takes the command line of `consul-registrar`.
 """
 
 from consul_registrar.cli import main
-from consul_registrar.desired import Facts
+from consul_registrar.facts import Facts
 from consul_registrar.gather import Gatherer
 
 

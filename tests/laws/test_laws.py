@@ -11,8 +11,9 @@ from consul_registrar import objects
 from consul_registrar.acceptance import Acceptance
 from consul_registrar.cache import Cache
 from consul_registrar.changes import Cause, Deregister, Register
-from consul_registrar.desired import Absent, Facts, Kept, Orphaned, Present, desired
+from consul_registrar.desired import Absent, Kept, Orphaned, Present, desired
 from consul_registrar.exposure import subjects
+from consul_registrar.facts import Facts
 from consul_registrar.model import MANAGED_BY, META_HASH, META_MANAGED_BY, Instance, Node, Owner, Reason
 from consul_registrar.objects import Registration
 from consul_registrar.plan import allowed, plan

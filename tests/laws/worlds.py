@@ -7,7 +7,8 @@ from hypothesis import strategies as st
 
 from consul_registrar import objects
 from consul_registrar.changes import Change, Deregister, DropCheck, Feed, Register
-from consul_registrar.desired import Facts, Present, desired
+from consul_registrar.desired import Present, desired
+from consul_registrar.facts import Facts
 from consul_registrar.model import META_HASH, META_NONCE, Check, ContainerPort, Health, Instance, Node, Pod, Reason
 from consul_registrar.objects import Registration
 from consul_registrar.services import Backends, Exposed, ServicePort, subject_of

@@ -23,7 +23,8 @@ from consul_registrar.consul.catalog_wire import (
     service_op,
 )
 from consul_registrar.consul.errors import ConsulError, Denied, Invalid, NotSent, Stale
-from consul_registrar.model import Check, Health, HttpProbe, Readiness, Reason, TcpProbe
+from consul_registrar.model import Check, Health, Reason
+from consul_registrar.probes import HttpProbe, Readiness, TcpProbe
 
 MOST_OPS = 128
 MOST_BYTES = 256 * 1024

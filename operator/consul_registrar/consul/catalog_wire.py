@@ -15,7 +15,8 @@ from consul_registrar.consul import wire
 from consul_registrar.consul.answers import Answer
 from consul_registrar.consul.errors import Invalid, Misdirected
 from consul_registrar.consul.virtual import ADDRESS
-from consul_registrar.model import Check, Health, Hidden, HttpProbe, Instance, Readiness, Reason, TcpProbe
+from consul_registrar.model import Check, Health, Hidden, Instance, Reason
+from consul_registrar.probes import HttpProbe, Readiness, TcpProbe
 
 _OUTPUT = {
     Health.PASSING: "Kubernetes reports it ready.",

@@ -21,7 +21,8 @@ from consul_registrar.consul.drift import same_service
 from consul_registrar.consul.errors import Invalid, Misdirected, Stale
 from consul_registrar.consul.transport import Client
 from consul_registrar.consul.wire import Held
-from consul_registrar.model import META_HASH, META_NONCE, Check, Health, Instance, Readiness, Reason
+from consul_registrar.model import META_HASH, META_NONCE, Check, Health, Instance, Reason
+from consul_registrar.probes import Readiness
 
 _OUTPUT = {
     Health.PASSING: "Kubernetes reports it ready.",

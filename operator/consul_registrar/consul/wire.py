@@ -21,22 +21,24 @@ from consul_registrar.model import (
     META_CONNECTION,
     META_MANAGED_BY,
     META_NONCE,
-    AliasProbe,
     Check,
-    GrpcProbe,
-    H2PingProbe,
     Health,
-    HttpProbe,
     Instance,
-    Readiness,
     Reason,
     TaggedAddress,
+    Weights,
+)
+from consul_registrar.probes import (
+    AliasProbe,
+    GrpcProbe,
+    H2PingProbe,
+    HttpProbe,
+    Readiness,
     TcpProbe,
     Timed,
     Timing,
     TtlProbe,
     UdpProbe,
-    Weights,
 )
 
 _CONSULS_OWN = frozenset({"lan_ipv4", "wan_ipv4", "lan_ipv6", "wan_ipv6"})

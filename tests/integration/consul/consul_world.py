@@ -26,11 +26,9 @@ from consul_registrar.model import (
     Health,
     Instance,
     Key,
-    Readiness,
     RegistrationKey,
-    TcpProbe,
-    Timing,
 )
+from consul_registrar.probes import Readiness, TcpProbe, Timing
 from devcluster.consul import Consul, ConsulError, Member
 
 CLUSTER = "tests"

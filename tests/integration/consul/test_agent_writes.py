@@ -10,7 +10,8 @@ from consul_world import Running, Truth, deregister, eventually, meta, readiness
 
 from consul_registrar.changes import Cause, DropCheck, Feed, Register
 from consul_registrar.consul import Invalid, NotSent, Stale
-from consul_registrar.model import META_HASH, META_NONCE, Check, Health, HttpProbe, Timing
+from consul_registrar.model import META_HASH, META_NONCE, Check, Health
+from consul_registrar.probes import HttpProbe, Timing
 
 
 @pytest.fixture

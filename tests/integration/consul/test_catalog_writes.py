@@ -16,7 +16,8 @@ from consul_registrar.changes import Cause, Deregister, DropCheck, Feed, Registe
 from consul_registrar.consul import Denied, Invalid, NotSent, OutcomeUnknown, Stale
 from consul_registrar.consul.transport import Access
 from consul_registrar.consul.virtual import node_names
-from consul_registrar.model import Health, HttpProbe, Timing
+from consul_registrar.model import Health
+from consul_registrar.probes import HttpProbe, Timing
 from devcluster.consul import Consul
 
 

@@ -23,7 +23,8 @@ from consul_registrar.consul.catalog_batch import (
 from consul_registrar.consul.catalog_book import CatalogBook
 from consul_registrar.consul.catalog_wire import CheckRow, Fault, NodeRow, Op, ServiceRow, service_op
 from consul_registrar.consul.errors import Denied, Invalid, Stale
-from consul_registrar.model import Check, Health, Instance, Readiness, TcpProbe, Timing
+from consul_registrar.model import Check, Health, Instance
+from consul_registrar.probes import Readiness, TcpProbe, Timing
 
 OWN = {"managed-by": "consul-registrar", "k8s-cluster": "c", "k8s-connection": "n"}
 META = tuple(sorted((OWN | {"k8s-namespace": "ns", "k8s-registration": "r", "k8s-pod-uid": "u"}).items()))

@@ -24,9 +24,9 @@ from consul_registrar.model import (
     Health,
     Instance,
     Key,
-    Readiness,
     RegistrationKey,
 )
+from consul_registrar.probes import Readiness
 
 WEB = RegistrationKey("shop", "web")
 

@@ -18,19 +18,8 @@ from consul_registrar.consul.wire import (
     definition,
     duration,
 )
-from consul_registrar.model import (
-    MANAGED_BY,
-    META_CLUSTER,
-    META_CONNECTION,
-    META_MANAGED_BY,
-    META_NONCE,
-    Check,
-    Health,
-    HttpProbe,
-    Readiness,
-    TcpProbe,
-    Timing,
-)
+from consul_registrar.model import MANAGED_BY, META_CLUSTER, META_CONNECTION, META_MANAGED_BY, META_NONCE, Check, Health
+from consul_registrar.probes import HttpProbe, Readiness, TcpProbe, Timing
 
 OURS = {META_MANAGED_BY: MANAGED_BY, META_CLUSTER: "tests", META_CONNECTION: "c", "z": "1", "a": "2"}
 

@@ -4,20 +4,11 @@ from typing import Any
 
 from consul_registrar import objects
 from consul_registrar.api.registration import ServiceRegistrationSpec
-from consul_registrar.desired import Facts, Present, desired
-from consul_registrar.model import (
-    Check,
-    ContainerPort,
-    Health,
-    Instance,
-    Node,
-    Owner,
-    Pod,
-    Readiness,
-    Reason,
-    RegistrationKey,
-)
+from consul_registrar.desired import Present, desired
+from consul_registrar.facts import Facts
+from consul_registrar.model import Check, ContainerPort, Health, Instance, Node, Owner, Pod, Reason, RegistrationKey
 from consul_registrar.objects import Connection, Registration
+from consul_registrar.probes import Readiness
 from consul_registrar.services import Backends, EndpointSlice, Exposed, KubernetesService, ServicePort, subject_of
 
 SELECTOR = {"matchLabels": {"app": "web"}}

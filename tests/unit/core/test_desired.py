@@ -7,19 +7,10 @@ import pytest
 
 from consul_registrar.changes import Cause
 from consul_registrar.checks import checks_hash
-from consul_registrar.desired import Absent, Facts, Kept, Orphaned, Present, desired
-from consul_registrar.model import (
-    META_HASH,
-    Check,
-    ContainerPort,
-    Health,
-    HttpProbe,
-    Instance,
-    Owner,
-    Readiness,
-    TcpProbe,
-    Timing,
-)
+from consul_registrar.desired import Absent, Kept, Orphaned, Present, desired
+from consul_registrar.facts import Facts
+from consul_registrar.model import META_HASH, Check, ContainerPort, Health, Instance, Owner
+from consul_registrar.probes import HttpProbe, Readiness, TcpProbe, Timing
 from unit.core.build import (
     HTTP,
     OLD,

@@ -9,8 +9,9 @@ import pytest
 from consul_registrar.arrivals import pods_beside
 from consul_registrar.changes import Cause, Deregister, Register
 from consul_registrar.consul.errors import Denied, NotSent, Throttled
-from consul_registrar.model import Hidden, HttpProbe, Key, Namespace
+from consul_registrar.model import Hidden, Key, Namespace
 from consul_registrar.objects import ADOPT, FINALIZER, RESYNC, SKIP_DEREGISTRATION
+from consul_registrar.probes import HttpProbe
 from unit.core.build import KEY, NOW, body, node, of_endpoints, of_pods, pod, reason
 from unit.core.instant import instantly
 from unit.core.shell import World

@@ -7,7 +7,8 @@ import pytest
 
 from consul_registrar.desired import Kept, desired
 from consul_registrar.kube.records import PODS
-from consul_registrar.model import Check, GrpcProbe, HttpProbe, Readiness, ReadinessProbe, Reason, TcpProbe, Timing
+from consul_registrar.model import Check, ReadinessProbe, Reason
+from consul_registrar.probes import GrpcProbe, HttpProbe, Readiness, TcpProbe, Timing
 from unit.core.build import facts, instance, of_endpoints, of_pods, pod, registration
 
 FROM_PROBES = of_pods(checksFromProbes=True)

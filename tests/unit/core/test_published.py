@@ -7,23 +7,17 @@ import pytest
 
 from consul_registrar.changes import Cause
 from consul_registrar.desired import Absent, Kept, Present, desired
-from consul_registrar.model import (
-    META_HASH,
+from consul_registrar.model import META_HASH, Check, ContainerPort, Health, Hidden, TaggedAddress, Weights
+from consul_registrar.probes import (
     AliasProbe,
-    Check,
-    ContainerPort,
     GrpcProbe,
     H2PingProbe,
-    Health,
-    Hidden,
     HttpProbe,
     Readiness,
-    TaggedAddress,
     TcpProbe,
     Timing,
     TtlProbe,
     UdpProbe,
-    Weights,
 )
 from unit.core.build import OLD, PODS, endpoint, facts, instance, of_endpoint, of_endpoints, of_pods, pod, registration
 

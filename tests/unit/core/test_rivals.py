@@ -6,7 +6,7 @@ import pytest
 
 from consul_registrar.changes import Cause, Deregister, Register
 from consul_registrar.consul.errors import Invalid
-from consul_registrar.desired import Facts
+from consul_registrar.facts import Facts
 from consul_registrar.model import ContainerPort, Health, Owner, RegistrationKey
 from consul_registrar.rivals import rivals
 from unit.core.build import NOW, OLD, body, facts, of_pods, pod, reason, registration

@@ -6,7 +6,8 @@ import pytest
 
 from consul_registrar.api.connection import CheckPolicy, Defaults
 from consul_registrar.cache import Cache
-from consul_registrar.model import Check, Health, Namespace, Node, TcpProbe, Timing, Weights
+from consul_registrar.model import Check, Health, Namespace, Node, Weights
+from consul_registrar.probes import TcpProbe, Timing
 from consul_registrar.terms import CheckTerms, owner_by_pattern, refused_check, with_defaults
 from unit.core.build import NOW, OLD, body, endpoint, instance, of_endpoints, of_pods, pod, registration, spec_of
 from unit.core.instant import instantly
