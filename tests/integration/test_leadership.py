@@ -63,10 +63,10 @@ def wakes(operator: Operator) -> None:
     eventually(lambda: operator.log.count("no longer leading") > lost)
 
 
-def at_rest(cluster: Cluster) -> float:
+def at_rest(cluster: Cluster) -> int:
     """Consul's counter of writes, once what was acknowledged has arrived there."""
 
-    def look() -> float:
+    def look() -> int:
         before = cluster.consul.writes()
         time.sleep(0.5)
         assert cluster.consul.writes() == before

@@ -23,10 +23,10 @@ def observed(request: pytest.FixtureRequest, cluster: Cluster, world: World) -> 
     world.kubectl("delete", "cconn", name, "--timeout=60s")
 
 
-def at_rest(cluster: Cluster) -> float:
+def at_rest(cluster: Cluster) -> int:
     """Consul's counter, once nothing has been written for a while: what ran before may still be cleaned up."""
 
-    def look() -> float | None:
+    def look() -> int:
         before = cluster.consul.writes()
         time.sleep(3)
         assert cluster.consul.writes() == before
