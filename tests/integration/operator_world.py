@@ -234,7 +234,7 @@ class World:
             rows = self.health(service)
             healthy = self.health(service, passing=True)
             assert len(rows) == len(healthy) == count, {n: statuses(row) for n, row in rows.items()}
-            return rows
+            return healthy  # read later: what of `rows` was critical has become healthy in between
 
         return eventually(look)
 
