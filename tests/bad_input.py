@@ -116,7 +116,14 @@ AGENT_SPEC: dict[str, Any] = {
     "mode": "Agent",
     "nodeAgents": {"port": 8501, "scheme": "https", "addressType": "InternalIP"},
     "datacenter": "dc1",
-    "tls": {"ca": {"secretKeyRef": {"namespace": "consul", "name": "ca", "key": "tls.crt"}}, "serverName": "consul"},
+    "tls": {
+        "ca": {"secretKeyRef": {"namespace": "consul", "name": "ca", "key": "tls.crt"}},
+        "serverName": "consul",
+        "clientCertificate": {
+            "certificate": {"secretKeyRef": {"namespace": "consul", "name": "client", "key": "tls.crt"}},
+            "key": {"secretKeyRef": {"namespace": "consul", "name": "client", "key": "tls.key"}},
+        },
+    },
     "auth": {"token": {"file": "/token"}, "allowPlaintextToken": True},
     "policy": "Sync",
     "sharedNames": "Refuse",
@@ -138,7 +145,10 @@ CATALOG_SPEC: dict[str, Any] = {
     "mode": "Catalog",
     "addresses": ["https://consul:8501"],
     "virtualNodes": 4,
-    "tls": {"ca": {"file": "/ca.crt"}},
+    "tls": {
+        "ca": {"file": "/ca.crt"},
+        "clientCertificate": {"certificate": {"file": "/tls.crt"}, "key": {"file": "/tls.key"}},
+    },
     "auth": {"token": {"secretKeyRef": {"namespace": "consul", "name": "token", "key": "token"}}},
 }
 SERVICE_SPEC: dict[str, Any] = {"kubernetesService": {"name": "web-lb", "publish": "LoadBalancer", "ipFamily": "IPv4"}}

@@ -49,6 +49,8 @@ class Options:
     """Consul with ACLs: default deny, `Cluster.consul.token` may do everything."""
     consul_tls: bool = False
     """Consul's servers and agents answer HTTPS too (`Member.https_addr`), trusted by `Cluster.authority`."""
+    client_certificates: bool = False
+    """… and let nobody in who shows no certificate of that authority."""
     routable_pods: bool = False
     """Give Pods addresses of 10.0.0.0/8: EndpointSlices may hold those, but nothing answers there."""
     audited: bool = False
@@ -96,6 +98,7 @@ class Cluster:
                 acls=options.acls,
                 on_localhost=options.detached,
                 tls=Authority.at(state / TLS) if options.consul_tls else None,
+                verify_incoming=options.client_certificates,
             ),
             kwok=kwok(home, block.routable_pod_network if options.routable_pods else block.pod_network, plane.api),
             pods=Process(_pod_runtime(state, plane.api), home),

@@ -178,10 +178,12 @@ def datacenter(
     acls: bool,
     on_localhost: bool,
     tls: Authority | None = None,
+    verify_incoming: bool = False,
 ) -> Consul:
     """Lay out the servers and an agent on each of the nodes (name to address); nothing is started.
 
-    With `tls` each has an HTTPS listener too, with a certificate of that authority.
+    With `tls` each has an HTTPS listener too, with a certificate of that authority, and demands one of its clients
+    with `verify_incoming`.
     """
     voters = {f"consul-server-{number}": block.consul_server(number) for number in range(1, servers + 1)}
     places = {node: Place.at(node, address) for node, address in (voters | dict(nodes)).items()}
@@ -195,7 +197,7 @@ def datacenter(
         if node in voters:
             config |= _server(place, servers, on_localhost=on_localhost and node == next(iter(voters)))
         if tls is not None:
-            config |= _https(config, place, tls)
+            config |= _https(config, place, tls, verify_incoming=verify_incoming)
         if management is not None:
             config["acl"] = _acl(tokens[node], management if node in voters else None)
         process = Process(_program(config, place, home.state / "consul" / f"{node}.json", management), home)
@@ -255,12 +257,15 @@ def _server(place: Place, servers: int, *, on_localhost: bool) -> dict[str, Any]
     return config
 
 
-def _https(config: Mapping[str, Any], place: Place, authority: Authority) -> dict[str, Any]:
+def _https(config: Mapping[str, Any], place: Place, authority: Authority, *, verify_incoming: bool) -> dict[str, Any]:
     """HTTPS beside HTTP. The names are those of the node and, as Consul's own guides have it, of its kind."""
     kind = "server" if config.get("server") else "client"
     own = authority.server(place.node, (place.address, place.node, f"{kind}.{DATACENTER}.consul"))
     files = {"cert_file": str(own.file), "key_file": str(own.key), "ca_file": str(authority.certificate)}
-    return {"ports": config["ports"] | {"https": place.https}, "tls": {"https": files}}
+    return {
+        "ports": config["ports"] | {"https": place.https},
+        "tls": {"https": {**files, "verify_incoming": verify_incoming}},
+    }
 
 
 def _acl(agent: str, management: str | None) -> dict[str, Any]:

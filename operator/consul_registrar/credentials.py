@@ -1,16 +1,19 @@
-"""From a connection's spec to a running registry: addresses, certificate authorities, the token.
+"""From a connection's spec to a running registry: addresses, certificates, the token.
 
-Decides when credentials are read again: every ten seconds. A changed token is used once Consul accepts it, changed
-authorities need new connections. Values are never logged. What is done with them is `consul/`'s matter.
+Decides when credentials are read again: every ten seconds. A changed token is used once Consul accepts it, a changed
+client certificate is shown by new connections, changed authorities need a new registry. Values are never logged. What
+is done with them is `consul/`'s matter.
 """
 
 import asyncio
 import logging
+import ssl
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from consul_registrar.api import connection as api
 from consul_registrar.api.connection import ConsulConnectionSpec, SecretKeyRef, Source
 from consul_registrar.consul import (
     VIRTUAL_NODES,
@@ -26,6 +29,7 @@ from consul_registrar.consul import (
     Recorded,
     Tls,
     Token,
+    show_instead,
     tls_context,
 )
 from consul_registrar.consuls import NodeRegistry, Unusable
@@ -46,7 +50,28 @@ Wrote = Callable[[str, str, str, ConsulError | None, str], None]
 @dataclass(frozen=True, slots=True)
 class _Credentials:
     token: str = field(repr=False)
-    ca: str = field(repr=False)
+    tls: Tls = field(repr=False)
+
+
+class _Shown:
+    """What a registry's connections trust and show."""
+
+    def __init__(self, context: ssl.SSLContext | None, tls: Tls) -> None:
+        self._context = context
+        self._tls = tls
+
+    def renew(self, tls: Tls) -> bool:
+        """Show another client certificate; False where the authorities are others. Raises Unusable."""
+        if tls.ca != self._tls.ca:
+            return False
+        if tls != self._tls and self._context is not None:
+            try:
+                show_instead(self._context, tls)
+            except ConsulError as error:
+                raise Unusable(error.reason) from error
+            self._tls = tls
+            logger.info("another client certificate is shown to Consul from now on")
+        return True
 
 
 class ConsulConnections:
@@ -79,11 +104,12 @@ class ConsulConnections:
         credentials = await self._credentials(name, spec)
         token = Token(credentials.token, lambda: self._recorded(name))
         uid = await self._read_uid()
-        registry = self._registry(name, spec, uid, _access(spec, token, credentials.ca), token)
+        access = _access(spec, token, credentials.tls)
+        registry = self._registry(name, spec, uid, access, token)
         take(registry)
         running = asyncio.ensure_future(registry.run())
         try:
-            await self._keep_fresh(name, spec, token, credentials.ca, running)
+            await self._keep_fresh(name, spec, token, _Shown(access.tls, credentials.tls), running)
         finally:
             running.cancel()
             await asyncio.gather(running, return_exceptions=True)
@@ -116,7 +142,7 @@ class ConsulConnections:
         )
 
     async def _keep_fresh(
-        self, name: str, spec: ConsulConnectionSpec, token: Token, ca: str, running: "asyncio.Future[None]"
+        self, name: str, spec: ConsulConnectionSpec, token: Token, shown: _Shown, running: "asyncio.Future[None]"
     ) -> None:
         while True:
             done, _ = await asyncio.wait([running], timeout=_READ_AGAIN)
@@ -125,17 +151,25 @@ class ConsulConnections:
                 return
             try:
                 fresh = await self._credentials(name, spec)
+                if not shown.renew(fresh.tls):
+                    return
             except Unusable as error:
                 logger.warning("connection %r goes on with the credentials read before: %s", name, error.reason.message)
                 continue
             token.offer(fresh.token)
-            if fresh.ca != ca:
-                return
 
     async def _credentials(self, name: str, spec: ConsulConnectionSpec) -> _Credentials:
         token = await self._read(spec.auth.token, "spec.auth.token") if spec.auth else self._direct_tokens.get(name, "")
-        ca = await self._read(spec.tls.ca, "spec.tls.ca") if spec.tls and spec.tls.ca else ""
-        return _Credentials(token.strip(), ca)
+        return _Credentials(token.strip(), await self._tls(spec.tls) if spec.tls else Tls())
+
+    async def _tls(self, spec: api.Tls) -> Tls:
+        ca = await self._read(spec.ca, "spec.tls.ca") if spec.ca else ""
+        shown = spec.client_certificate
+        if shown is None:
+            return Tls(ca)
+        where = "spec.tls.clientCertificate"
+        certificate = await self._read(shown.certificate, f"{where}.certificate")
+        return Tls(ca, certificate, await self._read(shown.key, f"{where}.key"))
 
     async def _read(self, source: Source, where: str) -> str:
         try:
@@ -148,9 +182,9 @@ class ConsulConnections:
             raise Unusable(Reason("FileNotReadable", f"{where}: {error}")) from error
 
 
-def _access(spec: ConsulConnectionSpec, token: Token, ca: str) -> Access:
+def _access(spec: ConsulConnectionSpec, token: Token, tls: Tls) -> Access:
     try:
-        context = tls_context(Tls(ca=ca)) if _is_https(spec) else None
+        context = tls_context(tls) if _is_https(spec) else None
     except ConsulError as error:
         raise Unusable(error.reason) from error
     return Access(

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
-from consul_registrar.api.connection import Auth, ConsulConnectionSpec, Source, Tls
+from consul_registrar.api.connection import Auth, ClientCertificate, ConsulConnectionSpec, Source, Tls
 from consul_registrar.objects import Connection, Meta
 
 
@@ -71,9 +71,17 @@ def _url(address: str, environment: Mapping[str, str]) -> str:
 
 def _tls(environment: Mapping[str, str]) -> Tls | None:
     ca, name = environment.get("CONSUL_CACERT", ""), environment.get("CONSUL_TLS_SERVER_NAME", "")
-    if not ca and not name:
+    shown = _client_certificate(environment)
+    if not ca and not name and shown is None:
         return None
-    return Tls(ca=Source(file=ca) if ca else None, server_name=name)
+    return Tls(ca=Source(file=ca) if ca else None, server_name=name, client_certificate=shown)
+
+
+def _client_certificate(environment: Mapping[str, str]) -> ClientCertificate | None:
+    certificate, key = environment.get("CONSUL_CLIENT_CERT", ""), environment.get("CONSUL_CLIENT_KEY", "")
+    if bool(certificate) != bool(key):
+        raise EnvironmentInvalid("CONSUL_CLIENT_CERT and CONSUL_CLIENT_KEY must be set together")
+    return ClientCertificate(certificate=Source(file=certificate), key=Source(file=key)) if key else None
 
 
 def _auth(environment: Mapping[str, str]) -> Auth | None:

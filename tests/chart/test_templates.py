@@ -301,7 +301,13 @@ def test_only_secrets_that_are_named_may_be_read() -> None:
     spec = {
         "addresses": ["https://c:8501"],
         "auth": {"token": {"secretKeyRef": {"namespace": "consul", "name": "token", "key": "t"}}},
-        "tls": {"ca": {"secretKeyRef": {"namespace": "pki", "name": "ca", "key": "c"}}},
+        "tls": {
+            "ca": {"secretKeyRef": {"namespace": "pki", "name": "ca", "key": "c"}},
+            "clientCertificate": {
+                "certificate": {"secretKeyRef": {"namespace": "own", "name": "client", "key": "tls.crt"}},
+                "key": {"secretKeyRef": {"namespace": "own", "name": "client", "key": "tls.key"}},
+            },
+        },
     }
     objects = rendered("--no-hooks", connection__spec=spec, rbac__secrets=[{"namespace": "more"}])
     found = {
@@ -311,7 +317,7 @@ def test_only_secrets_that_are_named_may_be_read() -> None:
         for rule in each["rules"]
         if "secrets" in rule["resources"]
     }
-    assert found == {"consul": ["token"], "pki": ["ca"], "more": None}
+    assert found == {"consul": ["token"], "pki": ["ca"], "own": ["client"], "more": None}
 
 
 def test_without_secrets_none_may_be_read() -> None:

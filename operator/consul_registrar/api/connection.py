@@ -52,8 +52,15 @@ class Auth(Model):
     )
 
 
+class ClientCertificate(Model):
+    """The certificate that the operator shows to Consul, and its key: of a Secret of type kubernetes.io/tls, say."""
+
+    certificate: Source = Field(description="The certificate in PEM, with what leads to its authority.")
+    key: Source = Field(description="Its private key in PEM, without a passphrase.")
+
+
 class Tls(Model):
-    """How the operator trusts Consul."""
+    """How the operator and Consul trust each other."""
 
     ca: Source | None = Field(
         default=None, description="Certificate authorities in PEM; default: those of the operator's image."
@@ -63,6 +70,11 @@ class Tls(Model):
         max_length=253,
         description="Name to verify in the certificate; default: the host of the address. Agents often have "
         "client.<datacenter>.consul.",
+    )
+    client_certificate: ClientCertificate | None = Field(
+        default=None,
+        description="What is shown to Consul where it demands a certificate (verify_incoming). Read again when it "
+        "changes; new connections show the new one.",
     )
 
 
@@ -238,7 +250,7 @@ class ConsulConnectionSpec(Model):
         pattern=r"^[a-z0-9_-]+$",
         description="Name of the datacenter that the agents must be in; default: any. Can't be changed.",
     )
-    tls: Tls | None = Field(default=None, description="Trust, for https addresses.")
+    tls: Tls | None = Field(default=None, description="Trust both ways, for https addresses.")
     auth: Auth | None = Field(default=None, description="The token, where Consul has ACLs.")
     policy: Literal["Sync", "UpsertOnly", "Observe"] = Field(
         default="Sync",

@@ -22,6 +22,8 @@ VARIABLES = {
     "CONSUL_HTTP_ADDR": "Address of the one agent (mode Catalog: of a server), with or without a scheme. Must be set.",
     "CONSUL_HTTP_SSL": "`true`: https where the address has no scheme.",
     "CONSUL_CACERT": "File with certificate authorities in PEM.",
+    "CONSUL_CLIENT_CERT": "File with the client certificate that is shown to Consul, in PEM.",
+    "CONSUL_CLIENT_KEY": "File with its private key.",
     "CONSUL_TLS_SERVER_NAME": "Name to verify in the certificate.",
     "CONSUL_HTTP_TOKEN_FILE": "File with the token; goes before CONSUL_HTTP_TOKEN.",
     "CONSUL_HTTP_TOKEN": "The token itself.",

@@ -19,7 +19,7 @@ from consul_registrar.consul.errors import (
     Throttled,
 )
 from consul_registrar.consul.registry import OnChange, Registry, RegistryStatus, TokenStatus
-from consul_registrar.consul.tls import Tls, tls_context
+from consul_registrar.consul.tls import Tls, show_instead, tls_context
 from consul_registrar.consul.token import Recorded, Token
 from consul_registrar.consul.transport import Access, Endpoint
 
@@ -49,5 +49,6 @@ __all__ = [
     "Tls",
     "Token",
     "TokenStatus",
+    "show_instead",
     "tls_context",
 ]

@@ -5,9 +5,9 @@ Names are always verified. A CA, a certificate or a key may be given as PEM text
 
 import os
 import ssl
-import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
 
 from consul_registrar.consul.errors import Denied
 from consul_registrar.model import Reason
@@ -36,6 +36,16 @@ def tls_context(tls: Tls) -> ssl.SSLContext:
     return context
 
 
+def show_instead(context: ssl.SSLContext, tls: Tls) -> None:
+    """From now on new connections show this client certificate.
+
+    Those that stand go on: Consul looks at it in the handshake alone. Raises `Denied` (TlsFailed) where it can't be
+    used; then nothing is changed.
+    """
+    tls_context(tls)
+    _show(context, tls)
+
+
 def _file(given: str) -> str | None:
     return given if given and _PEM not in given else None
 
@@ -45,20 +55,20 @@ def _text(given: str) -> str | None:
 
 
 def _show(context: ssl.SSLContext, tls: Tls) -> None:
-    """Load the client certificate; the library reads files alone, so text rests for a moment in a private folder."""
-    with tempfile.TemporaryDirectory() as folder:
-        certificate = _stored(Path(folder), "certificate.pem", tls.certificate)
-        key = _stored(Path(folder), "key.pem", tls.key) if tls.key else None
-        context.load_cert_chain(certificate, key)
+    with _readable(tls.certificate) as certificate, _readable(tls.key) as key:
+        context.load_cert_chain(certificate, key or None)
 
 
-def _stored(folder: Path, name: str, given: str) -> str:
+@contextmanager
+def _readable(given: str) -> Iterator[str]:
+    """A path for what is given; the library reads files alone. Text is one in memory: a container may have no other."""
     if _PEM not in given:
-        return given
-    path = folder / name
-    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as out:
+        yield given
+        return
+    with os.fdopen(os.memfd_create("pem"), "w") as out:
         out.write(given)
-    return str(path)
+        out.flush()
+        yield f"/proc/self/fd/{out.fileno()}"
 
 
 def _words(error: Exception) -> str:

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import json
 import subprocess
+import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -278,6 +279,11 @@ async def test_certificates_may_be_files(certified: Certified):
     )
     async with running(certified.settings(tls)) as one:
         await one.is_ready()
+
+
+def test_a_client_certificate_of_a_secret_needs_nothing_that_can_be_written(certified: Certified, monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", "/nowhere")
+    assert tls_context(certified.tls())
 
 
 @pytest.mark.parametrize(

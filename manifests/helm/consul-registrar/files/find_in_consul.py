@@ -81,7 +81,17 @@ def consul(api: Api, spec: dict[str, Any]) -> Api:
     may_show = "token" in auth and (secure or auth.get("allowPlaintextToken"))
     headers = {"X-Consul-Token": _value(api, auth["token"]).strip()} if may_show else {}
     trust = ssl.create_default_context(cadata=authorities) if secure else None
+    if trust is not None and "clientCertificate" in tls:
+        _show(trust, "".join(_value(api, tls["clientCertificate"][part]) for part in ("certificate", "key")))
     return Api(url, headers, trust, tls.get("serverName", ""))
+
+
+def _show(trust: ssl.SSLContext, pem: str) -> None:
+    """The library reads files alone, and there is nothing to write to here but memory."""
+    with os.fdopen(os.memfd_create("pem"), "w") as file:
+        file.write(pem)
+        file.flush()
+        trust.load_cert_chain(f"/proc/self/fd/{file.fileno()}")
 
 
 def _on_this_node(agents: dict[str, Any]) -> str:

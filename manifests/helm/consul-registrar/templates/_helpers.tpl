@@ -69,8 +69,12 @@ annotations:
 {{- $items := deepCopy .Values.rbac.secrets -}}
 {{- if .Values.connection.create -}}
 {{- $spec := .Values.connection.spec -}}
-{{- range list (dig "auth" "token" "secretKeyRef" dict $spec) (dig "tls" "ca" "secretKeyRef" dict $spec) -}}
-{{- if . -}}{{- $items = append $items (dict "namespace" .namespace "names" (list .name)) -}}{{- end -}}
+{{- $shown := dig "tls" "clientCertificate" dict $spec -}}
+{{- range list (dig "auth" "token" dict $spec) (dig "tls" "ca" dict $spec) $shown.certificate $shown.key -}}
+{{- with . -}}{{- with .secretKeyRef -}}
+{{- $item := dict "namespace" .namespace "names" (list .name) -}}
+{{- if not (has $item $items) -}}{{- $items = append $items $item -}}{{- end -}}
+{{- end -}}{{- end -}}
 {{- end -}}
 {{- end -}}
 {{- dict "items" $items | toJson -}}
