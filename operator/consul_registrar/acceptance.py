@@ -1,26 +1,38 @@
 """Whether a registration may be carried out at all: its spec, what it refers to, its namespace, its service's name.
 
 A Consul service name belongs to the namespace of the oldest registration that publishes it there, unless the
-connection shares names. What is not accepted adds and changes nothing; what stood before stays, save what is gone.
+connection shares names. Who is refused by a connection's terms holds no name; that depends on nobody else, so nobody's
+turn comes and goes (docs/decisions/0040). What is not accepted adds and changes nothing; what stood before stays, save
+what is gone.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from collections.abc import Set as AbstractSet
+from itertools import chain
+from typing import NamedTuple
 
 from consul_registrar.api.base import milliseconds
 from consul_registrar.api.connection import ConsulConnectionSpec
 from consul_registrar.cache import Cache
 from consul_registrar.model import Reason, RegistrationKey
+from consul_registrar.names import folded
 from consul_registrar.objects import Connection, Registration
 from consul_registrar.selectors import selects
-from consul_registrar.terms import owner_by_pattern
+from consul_registrar.terms import owner_by_pattern, prefix_of
+
+
+class _Claim(NamedTuple):
+    """Orders the registrations that publish a name. `generation`: of its spec, by which it may be refused."""
+
+    created: str
+    generation: int
 
 
 class NameBook:
     """Which registrations publish which service name in which Consul. One change costs the same however many."""
 
     def __init__(self) -> None:
-        self._claims: dict[tuple[str, str], dict[RegistrationKey, str]] = {}
+        self._claims: dict[tuple[str, str], dict[RegistrationKey, _Claim]] = {}
         self._mine: dict[RegistrationKey, set[tuple[str, str]]] = {}
 
     def put(self, registration: Registration) -> set[RegistrationKey]:
@@ -30,14 +42,15 @@ class NameBook:
         """
         if isinstance(registration.spec, Reason):
             return set()
-        names = () if registration.names_each else (registration.service,)
+        names = () if registration.names_each else (folded(registration.service),)
         new = {(connection, name) for connection in registration.connections for name in names}
         touched = self._release(registration.key, keep=new)
+        now = _Claim(registration.meta.created, registration.meta.generation)
         for claim in new:
             holders = self._claims.setdefault(claim, {})
-            if holders.get(registration.key) != registration.meta.created:  # also a successor of the same name
+            if holders.get(registration.key) != now:  # also a successor of the same name
                 touched |= holders.keys()
-            holders[registration.key] = registration.meta.created
+            holders[registration.key] = now
         if new:
             self._mine[registration.key] = new
         return touched - {registration.key}
@@ -56,10 +69,15 @@ class NameBook:
                 del self._claims[claim]
         return touched
 
-    def holder(self, connection: str, service: str) -> RegistrationKey | None:
-        """The oldest registration that publishes this name there: its namespace owns the name."""
-        claims = self._claims.get((connection, service), {})
-        return min(claims, key=lambda key: (claims[key], key), default=None)
+    def beside(self, keys: Iterable[RegistrationKey]) -> set[RegistrationKey]:
+        """The registrations that publish a name which one of these publishes there too; they themselves among them."""
+        claims = {claim for key in keys for claim in self._mine.get(key, ())}
+        return {key for claim in claims for key in self._claims[claim]}
+
+    def holders(self, connection: str, service: str) -> Sequence[RegistrationKey]:
+        """The registrations that publish this name there, the oldest first."""
+        claims = self._claims.get((connection, folded(service)), {})
+        return sorted(claims, key=lambda key: (claims[key].created, key))
 
 
 class PodNames:
@@ -71,6 +89,7 @@ class PodNames:
 
     def put(self, connection: str, key: RegistrationKey, subject: str, name: str) -> None:
         """A subject is published under a name there; "": under none (any more)."""
+        name = folded(name)
         before = self._names.pop((connection, key, subject), "")
         if before and before != name:
             self._leave((connection, before), key, subject)
@@ -88,7 +107,7 @@ class PodNames:
 
     def holders(self, connection: str, name: str) -> AbstractSet[RegistrationKey]:
         """The registrations that publish some Pod under this name there."""
-        return self._subjects.get((connection, name), {}).keys()
+        return self._subjects.get((connection, folded(name)), {}).keys()
 
 
 class Acceptance:
@@ -107,14 +126,19 @@ class Acceptance:
             return None
         if isinstance(registration.spec, Reason):
             return registration.spec
-        reasons = (self._refused_by(name, registration) for name in registration.connections)
-        return next((reason for reason in reasons if reason is not None), None)
+        names = registration.connections
+        by_itself = (self._not_there(name) or self._against_terms(name, registration) for name in names)
+        by_others = (self._name_taken(key, name, registration.service) for name in names if not registration.names_each)
+        return next((reason for reason in chain(by_itself, by_others) if reason is not None), None)
 
-    def _refused_by(self, name: str, registration: Registration) -> Reason | None:
-        connection = self._cache.connections.get(name)
-        if connection is None and name not in self._implicit:
-            return Reason("ConnectionNotFound", f"spec.consulRefs: there is no ConsulConnection {name!r}")
-        spec = _spec_of(connection)
+    def _not_there(self, name: str) -> Reason | None:
+        if name in self._cache.connections or name in self._implicit:
+            return None
+        return Reason("ConnectionNotFound", f"spec.consulRefs: there is no ConsulConnection {name!r}")
+
+    def _against_terms(self, name: str, registration: Registration) -> Reason | None:
+        """Why a connection's terms refuse a registration, whoever else there is."""
+        spec = _spec_of(self._cache.connections.get(name))
         if spec is not None and not self._allows(spec, registration.key.namespace):
             return Reason(
                 "NamespaceNotAllowed",
@@ -125,7 +149,39 @@ class Acceptance:
         if own and spec is not None and not spec.allow_endpoints:
             message = f"{own}: the connection {name!r} doesn't allow addresses of its users' own (spec.allowEndpoints)"
             return Reason("EndpointsNotAllowed", message)
-        return None if registration.names_each else self._name_taken(registration.key, name, registration.service)
+        return (
+            None if registration.names_each else self._misnamed(registration.key.namespace, name, registration.service)
+        )
+
+    def _holds_names(self, key: RegistrationKey) -> bool:
+        """Whether it keeps others from the names that it publishes: not where it is refused by any connection's terms.
+
+        A malformed one does: what it published still stands under them.
+        """
+        known = self._cache.registrations.get(key)
+        return known is not None and all(self._against_terms(name, known) is None for name in known.connections)
+
+    def users(self, connection: str) -> set[RegistrationKey]:
+        """The registrations whose acceptance may change with a connection: its own, and who shares a name with them."""
+        using = {key for key, each in self._cache.registrations.items() if connection in each.connections}
+        return using | self.names.beside(using)
+
+    def concerned_by(self, namespace: str) -> set[RegistrationKey]:
+        """The registrations whose acceptance may change as a namespace comes, goes, or has other labels.
+
+        Its own, those whose name a pattern may give to it, and who shares a name with one of them.
+        """
+        prefixes = {
+            name: prefix_of(spec.service_name_pattern, namespace)
+            for name in self._cache.connections
+            if (spec := self._cache.terms(name)) is not None and spec.service_name_pattern is not None
+        }
+        concerned = {
+            key
+            for key, each in self._cache.registrations.items()
+            if key.namespace == namespace or any(_may_begin(each, prefixes.get(name)) for name in each.connections)
+        }
+        return concerned | self.names.beside(concerned)
 
     def name_of_pod(self, key: RegistrationKey, connection: str, subject: str, name: str) -> Reason | None:
         """Why a name that field paths have made for one Pod is not its own; "": it has none (any more).
@@ -135,22 +191,23 @@ class Acceptance:
         self.pod_names.put(connection, key, subject, name)
         if not name:
             return None
-        taken = self._name_taken(key, connection, name)
-        known = self._cache.registrations
-        others = [k for k in self.pod_names.holders(connection, name) if k in known]
-        oldest = min(others, key=lambda k: (known[k].meta.created, k), default=key)
-        if taken is not None or oldest.namespace == key.namespace or self._shares(connection):
+        taken = self._misnamed(key.namespace, connection, name) or self._name_taken(key, connection, name)
+        if taken is not None or self._shares(connection):
             return taken
-        return _taken(name, oldest, connection)
+        known = self._cache.registrations
+        others = [k for k in self.pod_names.holders(connection, name) if self._may_make(k, connection, name)]
+        oldest = min(others, key=lambda k: (known[k].meta.created, k), default=key)
+        return None if oldest.namespace == key.namespace else _taken(name, oldest, connection)
+
+    def _may_make(self, key: RegistrationKey, connection: str, name: str) -> bool:
+        return self._holds_names(key) and self._misnamed(key.namespace, connection, name) is None
 
     def _name_taken(self, key: RegistrationKey, connection: str, service: str) -> Reason | None:
-        misnamed = self._misnamed(key.namespace, connection, service)
-        if misnamed is not None:
-            return misnamed
-        holder = self.names.holder(connection, service)
-        if holder is None or holder.namespace == key.namespace or self._shares(connection):
-            return None
-        return _taken(service, holder, connection)
+        holders = self.names.holders(connection, service)
+        if self._shares(connection) or all(holder.namespace == key.namespace for holder in holders):
+            return None  # nearly always
+        holder = next(filter(self._holds_names, holders), None)
+        return None if holder is None or holder.namespace == key.namespace else _taken(service, holder, connection)
 
     def _misnamed(self, namespace: str, connection: str, service: str) -> Reason | None:
         spec = _spec_of(self._cache.connections.get(connection))
@@ -174,6 +231,11 @@ class Acceptance:
         allowed, known = spec.allowed_namespaces, self._cache.namespaces.get(namespace)
         by_label = allowed.selector is not None and known is not None and selects(allowed.selector, known.labels)
         return by_label or namespace in allowed.names
+
+
+def _may_begin(registration: Registration, prefix: str | None) -> bool:
+    """Whether its name in Consul may begin so; one that field paths make may be anything."""
+    return prefix is not None and (registration.names_each or folded(registration.service).startswith(prefix))
 
 
 def _taken(service: str, holder: RegistrationKey, connection: str) -> Reason:

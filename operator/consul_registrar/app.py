@@ -176,7 +176,7 @@ class Operator:
         return [kube.Reflector(client, path, kube.PODS, store, selector=selector, resync=resync) for path in paths]
 
     def _watch_namespaces(self, client: kube.KubeClient) -> list[kube.Reflector[Namespace]]:
-        store = Namespaces(self._cache, self._queue)
+        store = Namespaces(self._cache, self._queue, self._acceptance)
         every = "/api/v1/namespaces"
         paths = [f"{every}?fieldSelector=metadata.name%3D{name}" for name in self._settings.namespaces] or [every]
         return [kube.Reflector(client, path, kube.NAMESPACES, store, resync=self._settings.resync) for path in paths]
@@ -232,10 +232,9 @@ class Operator:
             self._connection_changed(connection)
 
     def _connection_changed(self, name: str) -> None:
-        for registration in self._cache.registrations.values():
-            if name in registration.connections:
-                self._queue.add(Key(registration.key))
-                self._reports.touch(registration.key)
+        for key in self._acceptance.users(name):
+            self._queue.add(Key(key))
+            self._reports.touch(key)
 
     def _secrets_changed(self, users: AbstractSet[RegistrationKey]) -> None:
         for key in users:

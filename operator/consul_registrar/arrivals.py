@@ -83,11 +83,12 @@ class Nodes:
 
 
 class Namespaces:
-    """Takes namespaces from their reflector: their labels say which connections take their registrations."""
+    """Takes namespaces from their reflector: their labels and names say which connections take which registrations."""
 
-    def __init__(self, cache: Cache, queue: Queue[Key]) -> None:
+    def __init__(self, cache: Cache, queue: Queue[Key], acceptance: Acceptance) -> None:
         self._cache = cache
         self._queue = queue
+        self._acceptance = acceptance
         self._names: dict[str, str] = {}
 
     def put(self, obj: Namespace) -> None:
@@ -96,7 +97,7 @@ class Namespaces:
         self._cache.namespaces[obj.name] = obj
         self._names[obj.uid] = obj.name
         if before is None or before.labels != obj.labels:
-            self._registrations_in(obj.name)
+            self._judge_anew(obj.name)
 
     def remove(self, uid: str) -> None:
         """A namespace is gone; what was in it goes by events of its own."""
@@ -104,14 +105,13 @@ class Namespaces:
         known = self._cache.namespaces.get(name)
         if known is not None and known.uid == uid:
             del self._cache.namespaces[name]
-            self._registrations_in(name)
+            self._judge_anew(name)
 
     vanished = remove
 
-    def _registrations_in(self, namespace: str) -> None:
-        for key in self._cache.registrations:
-            if key.namespace == namespace:
-                self._queue.add(Key(key))
+    def _judge_anew(self, namespace: str) -> None:
+        for key in self._acceptance.concerned_by(namespace):
+            self._queue.add(Key(key))
 
 
 def _differs(before: Node, now: Node) -> bool:

@@ -13,6 +13,7 @@ from consul_registrar.addresses import canonical
 from consul_registrar.api.connection import ConsulConnectionSpec
 from consul_registrar.api.selector import Selector
 from consul_registrar.model import Namespace, Node, Pod, Reason, RegistrationKey
+from consul_registrar.names import folded
 from consul_registrar.objects import Connection, Registration
 from consul_registrar.selectors import selects
 from consul_registrar.service_cache import ServiceCache
@@ -21,7 +22,7 @@ from consul_registrar.service_cache import ServiceCache
 _REMEMBERED = 8192
 
 
-#: Namespace, connection and service name: what several registrations of one namespace may publish together.
+#: Namespace, connection and folded service name: what several registrations of one namespace may publish together.
 _Publication = tuple[str, str, str]
 #: Stands for every name, and for those that field paths make.
 _ANY, _EACH = "", "$("
@@ -243,5 +244,5 @@ class Cache:
 
 def _publications(registration: Registration) -> set[_Publication]:
     """Each is found by its name, by any, and as one whose names are made by field paths."""
-    name = _EACH if registration.names_each else registration.service
+    name = _EACH if registration.names_each else folded(registration.service)
     return {(registration.key.namespace, at, each) for at in registration.connections for each in (name, _ANY)}

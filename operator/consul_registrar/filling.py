@@ -12,6 +12,7 @@ from consul_registrar.api.base import SERVICE_NAME
 from consul_registrar.api.registration import LiteralWeights, Service, ServiceWeights
 from consul_registrar.checks import Unpublishable, checks_hash, filled
 from consul_registrar.model import Check, TaggedAddress, Weights
+from consul_registrar.names import RESERVED, folded
 
 _MAX_SERVICE = 128
 _MAX_TAG = 255
@@ -24,7 +25,7 @@ _DIGITS = 5
 def name_of(text: str, values: fieldpath.Values) -> str:
     """The service's name that field paths make."""
     name = filled(text, values, "spec.service.name")
-    if len(name) > _MAX_SERVICE or not re.fullmatch(SERVICE_NAME, name) or name == "consul":
+    if len(name) > _MAX_SERVICE or not re.fullmatch(SERVICE_NAME, name) or folded(name) == RESERVED:
         message = (
             f"spec.service.name: {name!r} must be 1 to {_MAX_SERVICE} letters, digits, dots, dashes and underscores, "
             "beginning and ending with a letter or digit, and not 'consul'"

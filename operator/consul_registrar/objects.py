@@ -14,6 +14,7 @@ from consul_registrar.api.base import Model
 from consul_registrar.api.connection import ConsulConnectionSpec
 from consul_registrar.api.registration import ServiceRegistrationSpec
 from consul_registrar.model import Reason, RegistrationKey
+from consul_registrar.names import RESERVED, folded
 
 M = TypeVar("M", bound=Model)
 
@@ -128,7 +129,7 @@ def _secrets(spec: ServiceRegistrationSpec) -> tuple[tuple[str, str], ...]:
 
 def _named_well(spec: ServiceRegistrationSpec, name: str) -> ServiceRegistrationSpec | Reason:
     """The rules that span metadata.name and the spec (`api.registration.OBJECT_RULES`)."""
-    if (spec.service.name or name) == "consul":
+    if folded(spec.service.name or name) == RESERVED:
         return Reason("InvalidSpec", "spec.service.name must not be 'consul': that service is Consul's own")
     if spec.service.name is None and len(name) > _MAX_SERVICE:
         message = f"spec: must have spec.service.name where metadata.name is over {_MAX_SERVICE} characters"

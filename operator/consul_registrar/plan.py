@@ -29,6 +29,7 @@ from consul_registrar.changes import Cause, Change, Deregister, DropCheck, Feed,
 from consul_registrar.checks import is_readiness
 from consul_registrar.desired import Absent, Ceded, Kept, Orphaned, Present, Want
 from consul_registrar.model import Check, Instance
+from consul_registrar.names import folded
 from consul_registrar.probes import Readiness
 
 _OWNERSHIP = (
@@ -106,7 +107,7 @@ def _create(wanted: Instance, others: Sequence[Instance], adopted: Sequence[Inst
 
 
 def _same_place(one: Instance, other: Instance) -> bool:
-    return (one.service, one.address, one.port) == (other.service, other.address, other.port)
+    return (folded(one.service), one.address, one.port) == (folded(other.service), other.address, other.port)
 
 
 def _update(wanted: Instance, have: Instance) -> tuple[Change, ...]:

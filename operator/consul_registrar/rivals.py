@@ -17,9 +17,10 @@ from consul_registrar.changes import Cause
 from consul_registrar.desired import Absent, Ceded, Kept, Present, Want, desired
 from consul_registrar.facts import Facts, Rival
 from consul_registrar.model import Instance, Reason
+from consul_registrar.names import folded
 from consul_registrar.terms import refused_check
 
-#: Under which name, at which address and port.
+#: Under which name as Consul compares it, at which address and port.
 Published = tuple[str, str, int]
 
 _HANDED_OVER = {Cause.REGISTRATION_DELETED, Cause.UNSELECTED}
@@ -81,7 +82,7 @@ def _to_be(facts: Facts) -> frozenset[Published]:
 
 
 def _of(instances: Iterable[Instance]) -> frozenset[Published]:
-    return frozenset((i.service, i.address, i.port) for i in instances)
+    return frozenset((folded(i.service), i.address, i.port) for i in instances)
 
 
 def _age(facts: Facts) -> tuple[str, str]:

@@ -17,6 +17,7 @@ from urllib.parse import urlsplit
 from consul_registrar.addresses import canonical, parsed
 from consul_registrar.api.connection import CheckPolicy, Defaults
 from consul_registrar.model import Check, Reason
+from consul_registrar.names import folded
 from consul_registrar.objects import Registration
 from consul_registrar.probes import AliasProbe, HttpProbe, Readiness, TtlProbe
 
@@ -39,15 +40,22 @@ class CheckTerms:
 def owner_by_pattern(pattern: str, service: str, namespace: str, namespaces: Collection[str]) -> str | None:
     """The namespace that a pattern gives a service name to, if it is this one or a longer one; None: not to this one.
 
-    Of several whose names fit, the longest has it: `shop-*` and `shop-eu-*` both fit shop-eu-web.
+    Of several whose names fit, the longest has it: `shop-*` and `shop-eu-*` both fit shop-eu-web. It has shop-EU-web
+    too, which is the same name for Consul; but what this namespace publishes must fit as it is written.
     """
     before, found, _ = pattern.partition(_NAMESPACE)
-    rest = service[len(before) :]
+    rest = folded(service)[len(before) :]
     lengths = range(min(_LONGEST, len(rest)), len(namespace), -1) if found else ()
     for candidate in (rest[:length] for length in lengths):
-        if candidate in namespaces and _fits(pattern, candidate, service):
+        if candidate in namespaces and _fits(folded(pattern), candidate, folded(service)):
             return candidate
     return namespace if _fits(pattern, namespace, service) else None
+
+
+def prefix_of(pattern: str, namespace: str) -> str | None:
+    """What names begin with, folded, that a pattern gives to this namespace; None where it gives to all alike."""
+    before, found, _ = pattern.partition(_NAMESPACE)
+    return folded(before + namespace) if found else None
 
 
 def _fits(pattern: str, namespace: str, service: str) -> bool:

@@ -120,6 +120,32 @@ def test_each_pod_has_the_service_name_that_its_label_makes_and_a_bad_one_is_its
     eventually(lambda: world.health(f"{connection}-blue") == {})
 
 
+def test_consul_answers_for_a_name_in_any_spelling_so_another_namespace_can_not_have_it_in_another(
+    world: World, neighbour: World, connection: str
+) -> None:
+    name, spelt = f"spelt-{connection}", f"SPELT-{connection}"
+    world.apply(pod("mine", "spelt"), registering("mine", "spelt", connection, service={"name": name}))
+    world.passing(name, 1)
+    assert world.health(spelt).keys() == {"mine"}
+    threading.Event().wait(1.1)  # the API server counts seconds
+    neighbour.apply(pod("theirs", "spelt"), registering("theirs", "spelt", connection, service={"name": spelt}))
+    assert (
+        f"'{spelt}' belongs to namespace '{world.namespace}'" in neighbour.says("theirs", "ServiceNameTaken")["message"]
+    )
+    assert spelt not in world.consul("/v1/catalog/services")
+    terms = {"allowedNamespaces": {"names": [neighbour.namespace]}}
+    path = f"{CONNECTIONS}/{connection}"
+    world.cluster.api.request("PATCH", path, {"spec": terms}, MERGE)
+    try:
+        assert neighbour.says("theirs", "Registered")["status"] == "True"
+        world.says("mine", "NamespaceNotAllowed", "Accepted")
+        assert world.health(name).keys() == {"mine", "theirs"}  # what stood stays
+        world.kubectl("delete", "pod", "mine")
+        eventually(lambda: world.health(name).keys() == {"theirs"})
+    finally:
+        world.cluster.api.request("PATCH", path, {"spec": dict.fromkeys(terms)}, MERGE)
+
+
 def test_a_header_out_of_a_secret_reaches_agents_only_and_is_shown_nowhere(
     world: World, operator: Operator, connection: str
 ) -> None:

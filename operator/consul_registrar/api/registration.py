@@ -96,7 +96,7 @@ class Service(Model):
         "each Pod is published under a name of its own. Names with other characters than letters, digits and dashes, "
         "or over 63 of them, can't be resolved through Consul's DNS.",
         json_schema_extra=cel(
-            ("self != 'consul'", "must not be 'consul': that service is Consul's own"), SERVICE_NAME_CEL
+            ("self.lowerAscii() != 'consul'", "must not be 'consul': that service is Consul's own"), SERVICE_NAME_CEL
         ),
     )
     port: PortRef | None = Field(

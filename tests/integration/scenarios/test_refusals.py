@@ -38,6 +38,7 @@ def refusal(cluster: Cluster, manifest: dict, path: str = PATH) -> str:
         ),
         ({"service": {"port": 70000}}, PORT),
         ({"service": {"port": "Web_Port"}}, PORT),
+        ({"service": {"name": "Consul"}}, "must not be 'consul': that service is Consul's own"),
         ({"service": {"name": "consul"}}, "must not be 'consul': that service is Consul's own"),
         ({"service": {"meta": {"k8s-pod": "mine"}}}, RESERVED),
         ({"service": {"meta": {"managed-by": "me"}}}, RESERVED),

@@ -19,6 +19,7 @@ from consul_registrar.gather import Gatherer, Unconfirmed
 from consul_registrar.kube import CustomObject, KubeError
 from consul_registrar.lifecycle import Lifecycle
 from consul_registrar.model import Gate, Hidden, Instance, Key, Node, Pod, Reason, RegistrationKey
+from consul_registrar.names import folded
 from consul_registrar.objects import Registration, registration
 from consul_registrar.quarantine import Quarantine
 from consul_registrar.queue import Queue
@@ -97,7 +98,7 @@ class FakeRegistry:
     async def strangers(self, service: str) -> Sequence[Instance]:
         if self.unanswered is not None:
             raise self.unanswered
-        return [i for i in self.held if i.owner is None and i.service == service]
+        return [i for i in self.held if i.owner is None and folded(i.service) == folded(service)]
 
     def set_nodes(self, nodes: Any) -> None:
         pass
@@ -245,7 +246,7 @@ class World:
         self.gates = Gates(self.cache, self.consuls, gatherer, self.reports, self.cluster, enabled=True)
         self.pods = Pods(self.cache, self.queue, self.gates.look)
         self.cluster.answered = self.run_pod
-        self.namespaces = Namespaces(self.cache, self.queue)
+        self.namespaces = Namespaces(self.cache, self.queue, self.acceptance)
         self.nodes = Nodes(self.cache, self.queue, self.consuls)
         self.services = Services(self.cache, self.queue)
         self.slices = EndpointSlices(self.cache, self.queue)

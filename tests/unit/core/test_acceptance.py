@@ -184,9 +184,118 @@ def test_a_successor_of_the_same_name_is_younger_and_that_concerns_the_others() 
     assert (world.refusal(other), world.refusal(named("a"))) == (None, "ServiceNameTaken")
 
 
+def test_consul_knows_no_case_so_names_that_differ_by_it_alone_are_one() -> None:
+    world, young = World(connection()), named("b", SECOND, spec=of_pods(service={"name": "Payments"}))
+    world.put(young)
+    old = named("a", FIRST, spec=of_pods(service={"name": "payments"}))
+    assert world.put(old) == {young.key}
+    refusal = world.acceptance.refusal(young.key)
+    assert refusal is not None
+    assert refusal.code == "ServiceNameTaken"
+    assert "'Payments' belongs to namespace 'a'" in refusal.message
+    assert world.remove(old) == {young.key}
+    assert world.refusal(young) is None
+
+
+def test_names_that_labels_make_are_compared_without_case_too() -> None:
+    world = World(connection())
+    each = of_pods(service={"name": "$(metadata.labels['svc'])"})
+    old, young = named("a", FIRST, spec=each), named("b", SECOND, spec=each)
+    for found in (old, young, named("c", THIRD, spec=of_pods(service={"name": "Orders"}))):
+        world.put(found)
+    judge = world.acceptance.name_of_pod
+    assert judge(old.key, "default", "uid-1", "payments") is None
+    made, written = (judge(young.key, "default", "uid-2", name) for name in ("PAYMENTS", "orders"))
+    assert made is not None
+    assert "(registration a/web)" in made.message
+    assert written is not None
+    assert "(registration c/web)" in written.message
+
+
+BY_NAMESPACE = {"serviceNamePattern": "$(metadata.namespace)-*"}
+REFUSING: list[tuple[dict[str, Any], dict[str, Any]]] = [
+    (BY_NAMESPACE, {}),
+    ({"allowedNamespaces": {"names": ["b-shop"]}}, {}),
+    ({"allowEndpoints": False}, {"taggedAddresses": {"other": {"address": "10.9.9.9", "port": 1}}}),
+]
+
+
+@pytest.mark.parametrize(("terms", "service"), REFUSING)
+def test_who_is_refused_by_the_terms_keeps_nobody_from_a_name(terms: Any, service: Any) -> None:
+    world = World(connection(**terms))
+    squatter = named("a", FIRST, spec=of_pods(service={"name": "b-shop-web"} | service))
+    owner = named("b-shop", SECOND, spec=of_pods(service={"name": "b-shop-web"}))
+    for each in (squatter, owner):
+        world.put(each)
+    assert world.refusal(squatter) not in {None, "ServiceNameTaken"}
+    assert world.refusal(owner) is None
+    made = world.acceptance.name_of_pod(RegistrationKey("b-shop", "each"), "default", "uid-1", "b-shop-web")
+    assert made is None
+
+
+@pytest.mark.parametrize(("terms", "service"), REFUSING)
+def test_once_the_terms_allow_it_the_older_one_has_its_name_again(terms: Any, service: Any) -> None:
+    world = World(connection(**terms))
+    old = named("a", FIRST, spec=of_pods(service={"name": "b-shop-web"} | service))
+    young = named("b-shop", SECOND, spec=of_pods(service={"name": "b-shop-web"}))
+    for each in (old, young):
+        world.put(each)
+    world.cache.connections["default"] = connection()
+    assert world.acceptance.users("default") == {old.key, young.key}
+    assert [world.refusal(each) for each in (old, young)] == [None, "ServiceNameTaken"]
+
+
+def test_a_label_whose_name_the_pattern_refuses_keeps_nobody_from_it() -> None:
+    world = World(connection(**BY_NAMESPACE))
+    each = of_pods(service={"name": "$(metadata.labels['svc'])"})
+    squatter, owner = named("a", FIRST, spec=each), named("b", SECOND, spec=each)
+    for found in (squatter, owner):
+        world.put(found)
+    judge = world.acceptance.name_of_pod
+    refused = judge(squatter.key, "default", "uid-1", "b-web")
+    assert refused is not None
+    assert refused.code == "ServiceNameNotAllowed"
+    assert judge(owner.key, "default", "uid-2", "b-web") is None
+
+
+def test_refused_in_one_of_its_consuls_it_holds_its_name_in_none_and_those_of_all_are_judged_anew() -> None:
+    world = World(connection("x"), connection("y", allowedNamespaces={"names": ["b"]}))
+    squatter = named("a", FIRST, spec=of_pods(consulRefs=[{"name": "x"}, {"name": "y"}]))
+    owner = named("b", SECOND, spec=of_pods(consulRefs=[{"name": "x"}]))
+    for each in (squatter, owner):
+        world.put(each)
+    assert [world.refusal(each) for each in (squatter, owner)] == ["NamespaceNotAllowed", None]
+    assert world.acceptance.users("y") == {squatter.key, owner.key}
+
+
+def test_an_edit_by_which_another_is_refused_no_more_or_from_now_on_concerns_those_of_its_name() -> None:
+    world, young = World(connection(allowEndpoints=False)), named("b", SECOND)
+    addresses = {"taggedAddresses": {"other": {"address": "10.9.9.9", "port": 1}}}
+    world.put(named("a", spec=of_pods(service=addresses), generation=1))
+    world.put(young)
+    assert world.refusal(young) is None
+    assert world.put(named("a", generation=2)) == {young.key}
+    assert world.refusal(young) == "ServiceNameTaken"
+
+
+def test_a_namespace_concerns_its_own_those_a_pattern_may_give_to_it_and_who_shares_their_names() -> None:
+    world = World(connection(**BY_NAMESPACE), connection("free"))
+    own, longer, other = (
+        named("shop-eu", name="own", spec=of_pods(service={"name": "shop-eu-x"})),
+        named("shop", name="longer", spec=of_pods(service={"name": "Shop-EU-web"})),
+        named("shop", name="other", spec=of_pods(service={"name": "shop-us-web"})),
+    )
+    made = named("bank", name="made", spec=of_pods(service={"name": "$(metadata.labels['svc'])"}))
+    free = named("bank", name="free", spec=of_pods(service={"name": "shop-eu"}, consulRefs=[{"name": "free"}]))
+    sharing = named("bank", name="sharing", spec=of_pods(service={"name": "shop-eu-x"}))
+    for each in (own, longer, other, made, free, sharing):
+        world.put(each)
+    assert world.acceptance.concerned_by("shop-eu") == {own.key, longer.key, made.key, sharing.key}
+
+
 def test_unknown_registrations_are_forgotten_quietly() -> None:
     assert NameBook().remove(RegistrationKey("a", "b")) == set()
-    assert NameBook().holder("default", "web") is None
+    assert not NameBook().holders("default", "web")
 
 
 def test_a_registration_that_becomes_malformed_does_not_change_anothers_acceptance() -> None:

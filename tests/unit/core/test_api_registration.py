@@ -118,6 +118,7 @@ def test_what_is_well_formed_is_taken(spec: Any) -> None:
         (required("DoesNotExist", "x"), "spec.pods.selector.matchExpressions[0]", VALUES),
         (required("Near", "x"), "spec.pods.selector.matchExpressions[0].operator", "'In', 'NotIn'"),
         ({"pods": PODS | {"register": "Now"}}, "spec.pods.register", "'Running', 'Ready' or 'Scheduled'"),
+        (service(name="Consul"), "spec.service.name", "must not be 'consul': that service is Consul's own"),
         (service(name="consul"), "spec.service.name", "must not be 'consul': that service is Consul's own"),
         (service(name="web-$(oops)"), "spec.service.name", "must be letters, digits, dots"),
         (service(name="web $"), "spec.service.name", "must be letters, digits, dots"),

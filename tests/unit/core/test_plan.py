@@ -70,6 +70,11 @@ def test_only_what_has_the_same_name_address_and_port_is_adopted(other: Any) -> 
     assert plan(Present(WANTED), (HAVE,), [by_hand]) == ()
 
 
+def test_what_is_adopted_may_have_its_name_in_other_letters() -> None:
+    by_hand = replace(WANTED, node="legacy", id="web-old", meta=(), service=WANTED.service.upper())
+    assert Deregister(by_hand, Cause.ADOPTED) in plan(Present(WANTED), (HAVE,), [by_hand])
+
+
 def test_what_is_gone_is_removed_under_any_token() -> None:
     have = replace(HAVE, outdated=True)
     assert plan(Absent(Cause.GONE, reason()), (have,)) == (Deregister(have, Cause.GONE),)

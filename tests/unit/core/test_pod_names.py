@@ -34,6 +34,7 @@ def test_each_pod_is_published_under_the_name_that_its_label_makes() -> None:
     ("made", "code"),
     [
         ("consul", "ValueInvalid"),
+        ("CONSUL", "ValueInvalid"),
         ("-x", "ValueInvalid"),
         ("", "ValueInvalid"),
         ("a b", "ValueInvalid"),

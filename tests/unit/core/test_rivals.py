@@ -49,6 +49,18 @@ async def test_the_older_registration_has_the_pod_and_the_younger_says_so(order:
     assert "registration shop/first publishes this Pod at 10.0.0.1:8080 as service 'web'" in worst(world)["message"]
 
 
+@instantly
+async def test_names_that_differ_in_case_alone_are_one_and_so_a_conflict() -> None:
+    world = World()
+    async with world.running():
+        world.apply(first())
+        world.apply(second({"service": {"name": "WEB", "port": 8080}}))
+        world.run_pod(pod())
+        await passes(3)
+    assert [i.service for i in world.consul.held] == ["web"]
+    assert worst(world)["reason"] == "Conflict"
+
+
 @pytest.mark.parametrize(
     "other",
     [

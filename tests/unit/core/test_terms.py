@@ -32,6 +32,9 @@ BY_NAMESPACE = "$(metadata.namespace)-*"
         ("k8s-*", "other", "shop", None),
         ("a.b", "aXb", "shop", None),
         ("$(metadata.namespace)", "shop", "shop", "shop"),
+        (BY_NAMESPACE, "shop-EU-web", "shop", "shop-eu"),
+        ("K8s-$(metadata.namespace)-*", "K8s-shop-Eu-web", "shop", "shop-eu"),
+        (BY_NAMESPACE, "Shop-web", "shop", None),
     ],
 )
 def test_a_pattern_gives_a_name_to_the_namespace_with_the_longest_name_that_fits(
@@ -169,6 +172,42 @@ async def test_a_name_that_does_not_fit_is_not_accepted() -> None:
         world.apply(body(of_pods(service={"name": "shop-web"}), generation=4, **HELD, creationTimestamp=NOW))
         await passes(3)
     assert [i.health for i in world.consul.held] == [Health.PASSING]
+
+
+@instantly
+async def test_a_namespace_that_comes_takes_the_names_that_the_pattern_gives_to_it_until_it_goes() -> None:
+    """What stands stays; only nothing is added or changed any more."""
+    world, eu = World(default={"serviceNamePattern": BY_NAMESPACE}), Namespace("uid-eu", "shop-eu", 1, {})
+    world.namespaces.put(Namespace("uid-shop", "shop", 1, {}))
+    async with world.running():
+        world.apply(body(of_pods(service={"name": "shop-eu-web"}), **HELD))
+        world.run_pod(pod())
+        await passes(3)
+        assert world.cluster.ready == ("True", "Registered")
+        world.namespaces.put(eu)
+        await passes(3)
+        assert world.cluster.ready == ("False", "ServiceNameNotAllowed")
+        assert len(world.consul.held) == 1
+        world.namespaces.remove(eu.uid)
+        await passes(3)
+    assert world.cluster.ready == ("True", "Registered")
+
+
+@instantly
+async def test_the_rightful_owner_of_a_name_gets_it_from_whom_the_terms_refuse_and_what_stood_stays() -> None:
+    world = World()
+    async with world.running():
+        world.apply(body(of_pods(service={"name": "bank-web"}), **HELD, creationTimestamp=OLD))
+        world.run_pod(pod())
+        world.apply(body(of_pods(service={"name": "Bank-web"}), namespace="bank", **HELD, creationTimestamp=NOW))
+        world.run_pod(pod("theirs", namespace="bank", uid="uid-theirs"))
+        await passes(3)
+        assert [i.service for i in world.consul.held] == ["bank-web"]
+        world.connect("default", allowedNamespaces={"names": ["bank"]})
+        world.reconsider()
+        await passes(40)
+    assert sorted(i.service for i in world.consul.held) == ["Bank-web", "bank-web"]
+    assert [type(change).__name__ for change in world.consul.written] == ["Register", "Register"]
 
 
 @pytest.mark.parametrize(
