@@ -12,7 +12,7 @@ import secrets
 import signal
 import socket
 import time
-from collections.abc import Coroutine, Sequence
+from collections.abc import Sequence
 from collections.abc import Set as AbstractSet
 from typing import Any, Protocol
 
@@ -41,6 +41,7 @@ from consul_registrar.secret_values import SecretValues
 from consul_registrar.service_arrivals import EndpointSlices, Services
 from consul_registrar.settings import Settings, default_connection, direct_tokens, split_address
 from consul_registrar.standby import Standby
+from consul_registrar.together import together
 from consul_registrar.workloads import Workloads
 
 logger = logging.getLogger(__name__)
@@ -273,7 +274,7 @@ class Operator:
         """Lead whenever we may; in between stand by, with caches kept warm."""
         try:
             while True:
-                await _first_of(self._leadership.acquire(), self._queue.run(self._standby.look, _LOOKS))
+                await together(self._leadership.acquire(), self._queue.run(self._standby.look, _LOOKS))
                 await self._serve_one_term()
         finally:
             await self._leadership.release()
@@ -282,7 +283,7 @@ class Operator:
         """Work until the term is lost; nothing is in flight any more afterwards."""
         self._standby.hand_over()
         try:
-            await _first_of(self._lead(), self._leadership.hold())
+            await together(self._lead(), self._leadership.hold())
         finally:
             await self._consuls.stop_writing()
 
@@ -344,20 +345,6 @@ class Operator:
         metrics.leading.labels("consul-registrar").set(self._leadership.may_write())
         for name, source in self._sources().items():
             metrics.staleness.labels(name).set(source.staleness())
-
-
-async def _first_of(*ways: Coroutine[Any, Any, None]) -> None:
-    """Until the first of them ends; the others are cut off, and have ended too. Raises what one of them raised."""
-    tasks = [asyncio.create_task(way) for way in ways]
-    try:
-        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-    finally:
-        for task in tasks:
-            task.cancel()
-        outcomes = await asyncio.gather(*tasks, return_exceptions=True)
-    for outcome in outcomes:
-        if isinstance(outcome, Exception):
-            raise outcome
 
 
 def _tell(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:

@@ -9,12 +9,15 @@ priority queue has it). Time comes from the event loop.
 import asyncio
 import heapq
 import itertools
+import logging
 import random
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Hashable
 from typing import Generic, TypeVar
 
 from consul_registrar.backoff import delay
+
+logger = logging.getLogger(__name__)
 
 K = TypeVar("K", bound=Hashable)
 
@@ -99,7 +102,7 @@ class Queue(Generic[K]):
         self._routine.clear()
 
     async def run(self, work: Callable[[K], Awaitable[None]], limit: int) -> None:
-        """Work on keys as they come, up to `limit` at a time, until cancelled. `work` must not raise.
+        """Work on keys as they come, up to `limit` at a time, until cancelled. What `work` raises stays its key's.
 
         Of many, so many are begun in a row before the event loop has its turn. Keys that are cut off are ready again.
         """
@@ -118,7 +121,11 @@ class Queue(Generic[K]):
             self._again.clear()
 
     async def _one(self, key: K, work: Callable[[K], Awaitable[None]], slots: asyncio.Semaphore) -> None:
-        await work(key)
+        try:
+            await work(key)
+        except Exception:
+            wait = self.retry(key)
+            logger.exception("working on %s failed unexpectedly, trying again in %.1f s", key, wait)
         slots.release()
         self._processing.discard(key)
         if key in self._again:

@@ -26,10 +26,10 @@ from consul_registrar.consul.book import Book
 from consul_registrar.consul.drift import Catalog
 from consul_registrar.consul.errors import Misdirected, NotSent, asked
 from consul_registrar.consul.identity import replaced, still_the_same
-from consul_registrar.consul.together import together
 from consul_registrar.consul.transport import RETRY, Transport
 from consul_registrar.consul.wire import Identity
 from consul_registrar.model import Key, Reason
+from consul_registrar.together import together
 
 T = TypeVar("T")
 

@@ -27,11 +27,11 @@ from consul_registrar.consul.holders import holders
 from consul_registrar.consul.placement import choose
 from consul_registrar.consul.registry import OnChange, RegistryStatus, TokenStatus
 from consul_registrar.consul.strangers import remove, strangers
-from consul_registrar.consul.together import together
 from consul_registrar.consul.token import Token, introduction
 from consul_registrar.consul.transport import Access, Endpoint, Params, Transport
 from consul_registrar.consul.wire import decode_self
 from consul_registrar.model import CONNECTING, Instance, Key, Node, Reason, RegistrationKey
+from consul_registrar.together import together
 
 log = logging.getLogger(__name__)
 

@@ -27,10 +27,10 @@ from consul_registrar.consul.catalog_servers import Servers
 from consul_registrar.consul.catalog_wire import NodeRow
 from consul_registrar.consul.errors import ConsulError, Denied, Misdirected, NotSent, asked
 from consul_registrar.consul.own_writes import OwnWrites, Ring, Whose
-from consul_registrar.consul.together import together
 from consul_registrar.consul.transport import RETRY
 from consul_registrar.consul.wire import is_ours
 from consul_registrar.model import Key, Reason
+from consul_registrar.together import together
 
 log = logging.getLogger(__name__)
 

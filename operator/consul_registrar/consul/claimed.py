@@ -14,8 +14,8 @@ from consul_registrar.changes import Change
 from consul_registrar.consul.claim import Asks, Claim, Name
 from consul_registrar.consul.errors import ConsulError, NotSent
 from consul_registrar.consul.registry import OnChange, Registry, RegistryStatus
-from consul_registrar.consul.together import together
 from consul_registrar.model import Instance, Key, Node, Reason, RegistrationKey
+from consul_registrar.together import together
 
 
 class Inner(Registry, Asks, Protocol):

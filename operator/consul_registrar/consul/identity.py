@@ -4,13 +4,12 @@ An address behind which several agents answer is a load balancer: a registration
 removal that goes to another would leave a ghost. What follows from an agent's identity is `session.py`'s decision.
 """
 
-import asyncio
-
 from consul_registrar.consul import wire
 from consul_registrar.consul.errors import ConsulError, Misdirected
 from consul_registrar.consul.transport import Endpoint, Transport
 from consul_registrar.consul.wire import Identity
 from consul_registrar.model import Reason
+from consul_registrar.together import results
 
 ASKED = 6
 """How often an address is asked who it is, each time over a connection of its own: two agents behind one address that
@@ -20,9 +19,7 @@ takes turns are always noticed, with one that chooses at random in 31 of 32 case
 async def identify(transport: Transport, datacenter: str) -> Identity:
     """Who answers at an address. Raises `Misdirected` where that is no single agent of the `datacenter` ("": any)."""
     identity = await ask(transport)
-    async with asyncio.TaskGroup() as group:
-        asked = [group.create_task(_ask_afresh(transport)) for _ in range(ASKED - 1)]
-    told = [task.result() for task in asked]
+    told = await results(_ask_afresh(transport) for _ in range(ASKED - 1))
     for answer in told:
         if isinstance(answer, ConsulError):
             raise answer

@@ -30,6 +30,7 @@ from consul_registrar.consul.sender import Sender
 from consul_registrar.consul.transport import RETRY, Access, Client, Endpoint, Params, Transport
 from consul_registrar.consul.wire import Identity, Reader
 from consul_registrar.model import CONNECTING, Key, Reason
+from consul_registrar.together import results
 
 log = logging.getLogger(__name__)
 
@@ -135,9 +136,7 @@ class AgentSession:
         lanes: dict[str, list[int]] = {}
         for at, change in enumerate(changes):
             lanes.setdefault(change.id, []).append(at)
-        async with asyncio.TaskGroup() as group:
-            for lane in lanes.values():
-                group.create_task(self._lane(changes, lane, outcomes))
+        await results(self._lane(changes, lane, outcomes) for lane in lanes.values())
         return outcomes
 
     async def _lane(self, changes: Sequence[Change], lane: list[int], outcomes: list[ConsulError | None]) -> None:

@@ -252,3 +252,21 @@ async def test_keys_that_are_cut_off_are_worked_on_when_work_goes_on() -> None:
     async with at_work(queue, work):
         await settle()
     assert sorted(done) == ["a", "b", "c"]
+
+
+@instantly
+async def test_a_key_whose_work_breaks_is_tried_again_and_the_others_go_on() -> None:
+    queue, begun = Queue[str](lambda: 0.5), list[str]()
+
+    async def breaks_once(key: str) -> None:
+        begun.append(key)
+        if begun == ["bad"]:
+            raise RuntimeError
+
+    for key in ("bad", "good"):
+        queue.add(key)
+    async with at_work(queue, breaks_once, limit=1):
+        await settle()
+        assert begun == ["bad", "good"]
+        await asyncio.sleep(1)
+    assert begun == ["bad", "good", "bad"]

@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from consul_registrar.consul.together import together
+from consul_registrar.together import results, together
 
 
 class Broken(Exception):
@@ -67,6 +67,26 @@ async def test_a_loop_that_goes_on_after_errors_ends_when_cancelled_at_whatever_
     done, _ = await asyncio.wait([loop], timeout=5)
     assert done
     assert loop.cancelled()
+
+
+async def says(word: str) -> str:
+    await asyncio.sleep(0)
+    return word
+
+
+async def test_all_end_and_their_results_are_in_order() -> None:
+    assert await results(says(word) for word in "abc") == ["a", "b", "c"]
+
+
+async def test_of_none_there_are_no_results() -> None:
+    assert await results(says(word) for word in "") == []
+
+
+async def test_one_that_fails_ends_all_before_it_is_told() -> None:
+    ended: list[str] = []
+    with pytest.raises(Broken):
+        await results([waits(ended), fails()])
+    assert ended == ["waits"]
 
 
 async def test_what_went_wrong_before_does_not_look_like_being_cancelled() -> None:
