@@ -112,6 +112,29 @@ def test_the_example_registers_the_nodes_that_hold_a_pod(world: World) -> None:
     world.says("gateway", "NoEndpoints")
 
 
+@pytest.mark.parametrize(
+    ("file", "name", "addresses"),
+    [
+        ("12-load-balancer.yaml", "edge", {"203.0.113.17"}),
+        ("13-cluster-ip.yaml", "inner", None),
+        ("14-external-ip.yaml", "uplink", {"198.51.100.4", "198.51.100.5"}),
+    ],
+)
+def test_the_example_of_each_kind_of_address_registers_it(
+    world: World, file: str, name: str, addresses: set[str] | None
+) -> None:
+    world.example(file)
+    if name == "edge":
+        ingress(world, name, "203.0.113.17")
+    found = world.passing(name, len(addresses or {"its cluster IP"}))
+    found_service = world.cluster.api.request("GET", f"/api/v1/namespaces/{world.namespace}/services/{name}")
+    wanted = addresses or {found_service["spec"]["clusterIP"]}
+    assert {(row["Service"]["Address"], row["Service"]["Port"]) for row in found.values()} == {
+        (at, 80) for at in wanted
+    }
+    world.says(name, "Registered")
+
+
 def test_a_load_balancer_is_awaited_follows_its_address_and_goes_with_its_service(world: World) -> None:
     world.apply(service("lb", kind="LoadBalancer"), of_service("lb", "LoadBalancer"), deployment("lb", 2))
     assert world.says("lb", "LoadBalancerPending")["status"] == "True"
