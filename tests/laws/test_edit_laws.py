@@ -11,8 +11,9 @@ from bad_input import fields
 from consul_registrar import objects
 from consul_registrar.changes import Change, Register
 from consul_registrar.desired import Facts, Present, desired
-from consul_registrar.model import Check, ContainerPort, Hidden, Instance, Readiness, Reason
+from consul_registrar.model import Check, ContainerPort, Hidden, Instance, Reason
 from consul_registrar.plan import plan
+from consul_registrar.probes import Readiness
 from laws.worlds import Consul
 from specs.chances import Chances, Pool, spec_schema
 from unit.core.build import body, node, of_address, of_endpoint, pod
