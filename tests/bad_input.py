@@ -112,6 +112,11 @@ ENDPOINT_SPEC: dict[str, Any] = {
     ],
     "checks": [{"name": "port", "tcp": {"port": 5432}}],
 }
+PORTS_SPEC: dict[str, Any] = {
+    "endpoints": [
+        {"name": "one", "address": "db.example.com", "ports": {"http": 80, "admin": 81}, "defaultPort": "http"}
+    ]
+}
 AGENT_SPEC: dict[str, Any] = {
     "mode": "Agent",
     "nodeAgents": {"port": 8501, "scheme": "https", "addressType": "InternalIP"},
@@ -151,9 +156,12 @@ CATALOG_SPEC: dict[str, Any] = {
     },
     "auth": {"token": {"secretKeyRef": {"namespace": "consul", "name": "token", "key": "token"}}},
 }
-SERVICE_SPEC: dict[str, Any] = {"kubernetesService": {"name": "web-lb", "publish": "LoadBalancer", "ipFamily": "IPv4"}}
+SERVICE_SPEC: dict[str, Any] = {
+    "kubernetesService": {"name": "web-lb", "publish": "LoadBalancer", "ipFamily": "IPv4"},
+    "service": {"ports": {"http": 80, "admin": "admin"}, "defaultPort": "http"},
+}
 VALID = {
-    "ServiceRegistration": (POD_SPEC, ENDPOINT_SPEC, SERVICE_SPEC),
+    "ServiceRegistration": (POD_SPEC, ENDPOINT_SPEC, PORTS_SPEC, SERVICE_SPEC),
     "ConsulConnection": (AGENT_SPEC, CATALOG_SPEC),
 }
 

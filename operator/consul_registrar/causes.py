@@ -38,7 +38,8 @@ def asked(instance: Instance) -> int:
     """Tells what is asked for from anything else, save the statuses of checks; never 0. Good within one process."""
     i = instance
     checks = tuple((check.id, check.probe) for check in i.checks)
-    return hash((i.node, i.id, i.service, i.address, i.port, i.tags, i.meta, i.tag_override, checks)) or 1
+    fields = (i.address, i.port, i.ports, i.tags, i.meta, i.tag_override, i.weights, i.tagged)
+    return hash((i.node, i.id, i.service, fields, checks)) or 1
 
 
 def evidence(facts: Facts) -> Evidence:

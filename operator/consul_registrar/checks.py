@@ -7,7 +7,7 @@ Consul holds. Which instance they belong to is decided in `desired.py`.
 import hashlib
 import json
 import re
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
 
 from consul_registrar.api.base import milliseconds
@@ -15,7 +15,7 @@ from consul_registrar.api.check import Check as CheckSpec
 from consul_registrar.api.check import Header, Http
 from consul_registrar.api.registration import ServiceRegistrationSpec
 from consul_registrar.fieldpath import NO_VALUES, MissingValue, Values, substitute
-from consul_registrar.model import Check, ContainerPort, Health, Hidden, Pod, ReadinessProbe, Reason
+from consul_registrar.model import Check, ContainerPort, Health, Hidden, NamedPort, Pod, ReadinessProbe, Reason
 from consul_registrar.probes import (
     AliasProbe,
     GrpcProbe,
@@ -69,6 +69,7 @@ class Target:
     secrets: Secrets = field(default_factory=dict)
     service: KubernetesService | None = None
     ready: bool = False
+    ports: tuple[NamedPort, ...] = ()
 
 
 def filled(text: str, values: Values, where: str) -> str:
@@ -137,6 +138,16 @@ def _port_of_service(wanted: int | str | None, service: KubernetesService) -> Se
     if found is None:
         raise Unpublishable("PortNotFound", f"port {wanted!r} is not one of the Service's (declared: {declared})")
     return found
+
+
+def named_ports(
+    wanted: Mapping[str, int | str] | None, default: str | None, find: Callable[[int | str], int]
+) -> tuple[NamedPort, ...]:
+    """The named ports of an instance, sorted; `find` says which number each stands for. Consul wants one default."""
+    return tuple(
+        NamedPort(name, find(ref), default=name == default or len(wanted or ()) == 1)
+        for name, ref in sorted((wanted or {}).items())
+    )
 
 
 def checks_of(spec: ServiceRegistrationSpec, target: Target, named: Collection[str] | None = None) -> tuple[Check, ...]:
@@ -293,6 +304,12 @@ def _sound(text: str, pattern: re.Pattern[str], where: str, what: str) -> str:
 def _port(wanted: int | str | None, target: Target) -> int:
     if wanted is None:
         return target.port
+    named = next((port.port for port in target.ports if port.name == wanted), None)
+    if named is not None:
+        return named
+    if isinstance(wanted, str) and target.pod is None and target.service is None:
+        names = ", ".join(port.name for port in target.ports) or "none"
+        raise Unpublishable("PortNotFound", f"port {wanted!r} is not one of the endpoint's (declared names: {names})")
     if target.service is not None:
         return service_port(wanted, target.service, on_node=target.on_node)
     return published_port(wanted, target.pod.ports if target.pod else (), on_node=target.on_node)

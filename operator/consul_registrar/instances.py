@@ -4,7 +4,7 @@ Whether it should stand at all is decided in `desired.py`; its checks and ports 
 """
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from consul_registrar import fieldpath, model
@@ -16,11 +16,11 @@ from consul_registrar.api.registration import (
     Service,
     ServiceRegistrationSpec,
 )
-from consul_registrar.checks import Target, Unpublishable, checks_of, published_port, service_port
+from consul_registrar.checks import Target, Unpublishable, checks_of, named_ports, published_port, service_port
 from consul_registrar.exposure import address_of, values_of
 from consul_registrar.facts import Facts
 from consul_registrar.filling import meta_of, name_of, tagged_of, tags_of, weights_of
-from consul_registrar.model import Check, Instance, Node, Owner, Pod
+from consul_registrar.model import Check, Instance, NamedPort, Node, Owner, Pod
 from consul_registrar.objects import Registration
 from consul_registrar.services import parts_of
 
@@ -71,6 +71,7 @@ class _Made:
     values: fieldpath.Values
     checks: tuple[Check, ...]
     own: Mapping[str, str]
+    ports: tuple[NamedPort, ...] = ()
     tags: tuple[str, ...] = ()
     meta: Mapping[str, str] = field(default_factory=dict)
     weights: LiteralWeights | None = None
@@ -100,6 +101,7 @@ def _instance(facts: Facts, place: str, service: str, spec: Service, made: _Made
         tag_override=spec.enable_tag_override,
         weights=weights_of(made.weights or spec.weights, made.values),
         tagged=tagged_of(spec),
+        ports=made.ports,
     )
 
 
@@ -107,20 +109,36 @@ def _of_pod(facts: Facts, place: str, service: str, spec: ServiceRegistrationSpe
     assert spec.pods is not None
     values, on_node = _values(pod, facts.node), spec.pods.address == "HostIP"
     address = _address(pod, spec.pods)
-    port = published_port(spec.service.port, pod.ports, on_node=on_node)
+
+    def find(wanted: int | str | None) -> int:
+        return published_port(wanted, pod.ports, on_node=on_node)
+
+    port, ports = _ports(spec.service, find)
     name = _instance_id(facts, place, service, pod.name)
-    checks = checks_of(spec, Target(name, address, port, pod, values, on_node, facts.secrets))
+    checks = checks_of(spec, Target(name, address, port, pod, values, on_node, facts.secrets, ports=ports))
     own = {model.META_POD: pod.name, model.META_POD_UID: pod.uid, model.META_NODE: pod.node}
-    return _Made(name, address, port, values, checks, own)
+    return _Made(name, address, port, values, checks, own, ports)
+
+
+def _ports(wanted: Service | Endpoint, find: Callable[[int | str | None], int]) -> tuple[int, tuple[NamedPort, ...]]:
+    """The port of an instance and, where it has several, all of them by name."""
+    ports = named_ports(wanted.ports, wanted.default_port, find)
+    return (next(port.port for port in ports if port.default) if ports else find(wanted.port)), ports
 
 
 def _of_endpoint(facts: Facts, place: str, service: str, spec: ServiceRegistrationSpec, endpoint: Endpoint) -> _Made:
     values = _endpoint_values(facts)
     name = _instance_id(facts, place, service, endpoint.name)
-    target = Target(name, endpoint.address, endpoint.port, values=values, secrets=facts.secrets)
+    port, ports = _ports(endpoint, _number)
+    target = Target(name, endpoint.address, port, values=values, secrets=facts.secrets, ports=ports)
     checks = checks_of(spec, target, endpoint.checks)
     own, tags = {model.META_ENDPOINT: endpoint.name}, tuple(endpoint.tags)
-    return _Made(name, endpoint.address, endpoint.port, values, checks, own, tags, endpoint.meta, endpoint.weights)
+    return _Made(name, endpoint.address, port, values, checks, own, ports, tags, endpoint.meta, endpoint.weights)
+
+
+def _number(wanted: int | str | None) -> int:
+    assert isinstance(wanted, int), "the API wants numbers of endpoints"
+    return wanted
 
 
 def _of_service(
@@ -130,12 +148,18 @@ def _of_service(
     found, (_, which) = facts.exposed.service, parts_of(facts.subject)
     node = which if source.publish == "NodePort" else ""
     address = address_of(source, facts.exposed, which, facts.node)
-    port = service_port(spec.service.port, found, on_node=bool(node))
+
+    def find(wanted: int | str | None) -> int:
+        return service_port(wanted, found, on_node=bool(node))
+
+    port, ports = _ports(spec.service, find)
     name = _instance_id(facts, place, service, f"{found.name}-{which}".replace(":", "-"))
     values = _service_values(facts, source)
-    target = Target(name, address, port, None, values, bool(node), facts.secrets, found, facts.exposed.ready(node))
+    ready = facts.exposed.ready(node)
+    target = Target(name, address, port, None, values, bool(node), facts.secrets, found, ready, ports)
     own = {model.META_SERVICE: found.name, model.META_SERVICE_UID: found.uid, model.META_ENDPOINT: which}
-    return _Made(name, address, port, values, checks_of(spec, target), own | ({model.META_NODE: node} if node else {}))
+    own |= {model.META_NODE: node} if node else {}
+    return _Made(name, address, port, values, checks_of(spec, target), own, ports)
 
 
 def _address(pod: Pod, pods: Pods) -> str:

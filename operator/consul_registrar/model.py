@@ -136,6 +136,14 @@ class Weights(NamedTuple):
 EVEN = Weights()
 
 
+class NamedPort(NamedTuple):
+    """One of several ports of an instance. `default`: what callers get that ask for none by name."""
+
+    name: str
+    port: int
+    default: bool = False
+
+
 class TaggedAddress(NamedTuple):
     """Another address under which an instance is reached, such as from another network (`wan`)."""
 
@@ -148,7 +156,8 @@ class TaggedAddress(NamedTuple):
 class Instance:
     """One service instance, desired or actual. The one value that passes between layers.
 
-    `node` is the name of the Consul node it stands on. `tags`, `meta`, `tagged` are sorted: equal means equal.
+    `node` is the name of the Consul node it stands on. `tags`, `meta`, `tagged`, `ports` are sorted: equal means equal.
+    `ports` is empty where it has but one, without a name; else `port` is that of the default.
     `outdated`, read back: its agent holds it under a token that was replaced, and its turn to be given anew has come.
     """
 
@@ -163,6 +172,7 @@ class Instance:
     tag_override: bool = False
     weights: Weights = EVEN
     tagged: tuple[TaggedAddress, ...] = ()
+    ports: tuple[NamedPort, ...] = ()
     outdated: bool = False
 
     def meta_value(self, key: str) -> str:

@@ -164,7 +164,7 @@ def same_fields(wanted: Instance, have: Instance) -> bool:
 def _fields(i: Instance) -> tuple[object, ...]:
     meta = tuple(pair for pair in i.meta if pair[0] not in {model.META_HASH, model.META_NONCE})
     tags = () if i.tag_override else i.tags
-    return (i.service, i.address, i.port, tags, meta, i.tag_override, i.weights, i.tagged)
+    return (i.service, i.address, i.port, tags, meta, i.tag_override, i.weights, i.tagged, i.ports)
 
 
 def _orphan(i: Instance) -> Instance:

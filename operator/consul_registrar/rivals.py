@@ -82,7 +82,8 @@ def _to_be(facts: Facts) -> frozenset[Published]:
 
 
 def _of(instances: Iterable[Instance]) -> frozenset[Published]:
-    return frozenset((folded(i.service), i.address, i.port) for i in instances)
+    ports = ((i, {i.port, *(named.port for named in i.ports)}) for i in instances)
+    return frozenset((folded(i.service), i.address, port) for i, each in ports for port in each)
 
 
 def _age(facts: Facts) -> tuple[str, str]:

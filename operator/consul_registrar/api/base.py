@@ -145,6 +145,38 @@ PortRef = Annotated[
 ]
 PortNumber = Annotated[int, Field(ge=1, le=65535)]
 
+_PORTS_NAME = r"^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$"
+_PORTS_MESSAGE = "must have names of at most 63 characters out of a-z 0-9 -, neither beginning nor ending with a dash"
+
+
+def _are_port_names(value: Mapping[str, int | str]) -> Mapping[str, int | str]:
+    if not all(re.fullmatch(_PORTS_NAME, name) for name in value):
+        raise ValueError(_PORTS_MESSAGE)
+    return value
+
+
+_PORTS_FIELD = Field(
+    min_length=1, max_length=8, json_schema_extra=cel((f"self.all(k, k.matches('{_PORTS_NAME}'))", _PORTS_MESSAGE))
+)
+#: Consul's named ports: what each name stands for in each Pod or Service.
+NamedPorts = Annotated[dict[str, PortRef], _PORTS_FIELD, AfterValidator(_are_port_names)]
+#: The same where there is nothing to look a name up in.
+NamedNumbers = Annotated[dict[str, PortNumber], _PORTS_FIELD, AfterValidator(_are_port_names)]
+DefaultPort = Annotated[str, StringConstraints(min_length=1, max_length=63, pattern=_PORTS_NAME)]
+
+
+def default_port_rule() -> Rule:
+    """Consul wants exactly one port marked as the default; of a single one that says itself."""
+    return Rule(
+        "has(self.defaultPort) ? has(self.ports) && self.defaultPort in self.ports "
+        ": !has(self.ports) || size(self.ports) == 1",
+        "must have a defaultPort out of ports where there are several, and none without ports",
+        lambda self: (
+            self.default_port in (self.ports or ()) if self.default_port else self.ports is None or len(self.ports) == 1
+        ),
+    )
+
+
 # --- texts --------------------------------------------------------------------------------------------------------
 
 SERVICE_NAME = r"^[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?$"

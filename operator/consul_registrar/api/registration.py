@@ -12,15 +12,19 @@ from consul_registrar.api.base import (
     SERVICE_NAME_OR_TEMPLATE,
     SET,
     UNIQUE_NAMES,
+    DefaultPort,
     LiteralMeta,
     Meta,
     Model,
+    NamedNumbers,
+    NamedPorts,
     PortNumber,
     PortRef,
     Rule,
     Tag,
     WeightRef,
     cel,
+    default_port_rule,
     list_map,
 )
 from consul_registrar.api.check import WITH_PORT, Check, names_a_port
@@ -105,6 +109,15 @@ class Service(Model):
         "Default: the Pod's only declared TCP port. With spec.kubernetesService a number or the name of a port of "
         "the Service; default: its only one. Not with spec.endpoints: they bring their own.",
     )
+    ports: NamedPorts | None = Field(
+        default=None,
+        description="Instead of port: several ports of each instance, by name (Consul's named ports, known to Consul "
+        "1.22 and later). Values are as those of port. Checks may name them.",
+    )
+    default_port: DefaultPort | None = Field(
+        default=None,
+        description="Which of ports callers get that ask for none by name. Needed where there are several.",
+    )
     tags: list[Tag] = Field(
         default_factory=list,
         max_length=64,
@@ -126,6 +139,15 @@ class Service(Model):
     )
     enable_tag_override: bool = Field(
         default=False, description="Let others edit the tags in Consul's catalog; they are not set right any more."
+    )
+
+    rules = (
+        Rule(
+            "!has(self.port) || !has(self.ports)",
+            "must have at most one of port and ports",
+            lambda self: self.port is None or self.ports is None,
+        ),
+        default_port_rule(),
     )
 
 
@@ -171,7 +193,14 @@ class Endpoint(Model):
         description="Tells the endpoints of a registration apart.",
     )
     address: Address = Field(description="IP address or DNS name.")
-    port: PortNumber = Field(description="Port.")
+    port: PortNumber | None = Field(default=None, description="Port; this or ports.")
+    ports: NamedNumbers | None = Field(
+        default=None,
+        description="Instead of port: several ports, by name, as in spec.service.ports.",
+    )
+    default_port: DefaultPort | None = Field(
+        default=None, description="Which of ports is the default. Needed where there are several."
+    )
     meta: LiteralMeta = Field(
         default_factory=dict, description="Metadata of this endpoint, over that of the service; literal values."
     )
@@ -189,6 +218,15 @@ class Endpoint(Model):
         max_length=16,
         description="Names of the checks of spec.checks that this endpoint has; default: all. []: none.",
         json_schema_extra=SET,
+    )
+
+    rules = (
+        Rule(
+            "has(self.port) != has(self.ports)",
+            "must have exactly one of port and ports",
+            lambda self: (self.port is None) != (self.ports is None),
+        ),
+        default_port_rule(),
     )
 
 
@@ -269,9 +307,9 @@ class ServiceRegistrationSpec(Model):
             lambda self: [self.pods, self.endpoints, self.kubernetes_service].count(None) == 2,
         ),
         Rule(
-            "!has(self.endpoints) || !has(self.service) || !has(self.service.port)",
-            "must not have service.port with endpoints: each endpoint brings its own",
-            lambda self: self.endpoints is None or self.service.port is None,
+            "!has(self.endpoints) || !has(self.service) || (!has(self.service.port) && !has(self.service.ports))",
+            "must not have service.port or service.ports with endpoints: each endpoint brings its own",
+            lambda self: self.endpoints is None or (self.service.port is None and self.service.ports is None),
         ),
         Rule(
             "!has(self.endpoints) || !has(self.checks) || self.checks.all(c, !has(c.readiness))",
@@ -279,11 +317,11 @@ class ServiceRegistrationSpec(Model):
             lambda self: self.endpoints is None or all(c.readiness is None for c in self.checks or ()),
         ),
         Rule(
-            "!has(self.endpoints) || !has(self.checks) || self.checks.all(c, "
+            "!has(self.endpoints) || !has(self.checks) || self.endpoints.all(e, has(e.ports)) || self.checks.all(c, "
             + " && ".join(f"(!has(c.{k}) || !has(c.{k}.port) || type(c.{k}.port) == int)" for k in WITH_PORT)
             + ")",
-            "must have numbers for the ports of checks with endpoints: there are no container ports to name",
-            lambda self: self.endpoints is None or not any(map(names_a_port, self.checks or ())),
+            "must have numbers for the ports of checks with endpoints that have no named ports",
+            lambda self: all(e.ports for e in self.endpoints or ()) or not any(map(names_a_port, self.checks or ())),
         ),
         Rule(
             "!has(self.endpoints) || self.endpoints.all(e, !has(e.checks) || "

@@ -118,7 +118,9 @@ class CatalogRegistry:
         )
         watches = self._nodes.watches
         own = self._nodes.own
-        self._writer = CatalogWriter((cluster, name), settings.datacenter, self._servers, watches, own, may_write)
+        self._writer = CatalogWriter(
+            (cluster, name), settings.datacenter, self._servers, watches, own, may_write, lambda: self._version
+        )
         self._ready = False
         self._told: frozenset[str] = frozenset()
         self._news = asyncio.Event()

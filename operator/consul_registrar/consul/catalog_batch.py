@@ -44,6 +44,11 @@ class Unit:
         return sum(len(op.body) + 1 for op in self.ops)
 
     @property
+    def ported(self) -> bool:
+        """Whether it brings named ports, which no transaction takes: it has no operations."""
+        return isinstance(self.change, Register) and bool(self.change.instance.ports)
+
+    @property
     def probed(self) -> bool:
         """Whether it brings checks that consul-esm is to run."""
         return isinstance(self.change, Register) and any(
@@ -57,6 +62,8 @@ class Unit:
 def operations(change: Change, book: CatalogBook) -> tuple[Op, ...]:
     """A change as operations. Raises `Invalid` for what can't be written, `Stale` for what isn't there to be edited."""
     match change:
+        case Register(instance) if instance.ports:
+            return ()
         case Register():
             return _register(change, book)
         case Feed(instance, check):
@@ -75,12 +82,15 @@ def _register(change: Register, book: CatalogBook) -> tuple[Op, ...]:
     instance = change.instance
     service = service_op(instance, book.index(change.id))
     checks = [
-        check_op(
-            instance, check, _begins(check, book.status(change.id, check.id)), book.check_index(change.id, check.id)
-        )
-        for check in change.define
+        check_op(instance, check, status, book.check_index(change.id, check.id))
+        for check, status in beginnings(change, book)
     ]
     return (service, *checks)
+
+
+def beginnings(change: Register, book: CatalogBook) -> list[tuple[Check, Health]]:
+    """The checks that a registration defines, with the statuses that they begin with."""
+    return [(check, _begins(check, book.status(change.id, check.id))) for check in change.define]
 
 
 def _begins(check: Check, stands: Health | None) -> Health:

@@ -87,6 +87,11 @@ class CatalogBook:
         entry = self._entries.get(instance_id)
         return entry.index if entry else 0
 
+    def shown(self, instance_id: str) -> Instance | None:
+        """A service of ours, as a plan sees it; None: there is none."""
+        entry = self._entries.get(instance_id)
+        return entry.shown if entry else None
+
     def check_index(self, instance_id: str, check_id: str) -> int:
         """The same for a check. IDs of checks are unique in a node, so one may stand under another service."""
         seen = self._seen(instance_id, check_id)

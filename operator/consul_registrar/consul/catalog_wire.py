@@ -1,8 +1,9 @@
 """Translates between our values and the JSON of Consul's catalog and transactions; pure, no I/O.
 
-A transaction drops silently what it doesn't know. Of what we write that concerns nothing but checks' thresholds, which
-consul-esm has for all checks alike; and it sends no bodies. Such checks are refused: a probe that isn't run as it was
-asked for tells nothing. (Redirects are followed by consul-esm, whatever a definition says.)
+A transaction drops silently what it doesn't know. Of what we write that concerns named ports, for which there is
+`registration`, and checks' thresholds, which consul-esm has for all checks alike; and it sends no bodies. Such checks
+are refused: a probe that isn't run as it was asked for tells nothing. (Redirects are followed by consul-esm, whatever a
+definition says.)
 An empty ID never leaves here, since Consul would take its deletion for that of the whole node.
 """
 
@@ -67,19 +68,40 @@ def node_delete(node: str, index: int) -> Op:
 
 def service_op(instance: Instance, index: int) -> Op:
     """Write a service that stands as it was read at `index`; 0: that doesn't stand yet."""
-    row = {
+    row = _service(instance) | {"ModifyIndex": index}
+    return Op(_encode({"Service": {"Verb": "cas", "Node": instance.node, "Service": row}}))
+
+
+def _service(instance: Instance) -> dict[str, object]:
+    return {
         "ID": _named(instance.id),
         "Service": _named(instance.service),
         "Address": instance.address,
-        "Port": instance.port,
+        **wire.ports(instance),
         "Tags": instance.tags,
         "Meta": dict(instance.meta),
         "Weights": wire.weights(instance),
         "TaggedAddresses": wire.tagged_addresses(instance),
         "EnableTagOverride": instance.tag_override,
-        "ModifyIndex": index,
     }
-    return Op(_encode({"Service": {"Verb": "cas", "Node": instance.node, "Service": row}}))
+
+
+def registration(
+    instance: Instance, checks: Sequence[tuple[Check, Health]], node: Mapping[str, str], datacenter: str
+) -> bytes:
+    """The body of `/v1/catalog/register`: a service with its named ports, which a transaction drops, and these checks.
+
+    `node`: the node's meta, for one that has gone meanwhile; of one that is there nothing changes.
+    """
+    body = {
+        "Node": _named(instance.node),
+        "Address": ADDRESS,
+        "NodeMeta": node,
+        "SkipNodeUpdate": True,
+        "Service": _service(instance),
+        "Checks": [_check(instance, check, status) for check, status in checks],
+    }
+    return _encode(body | ({"Datacenter": datacenter} if datacenter else {}))
 
 
 def service_delete(instance: Instance, index: int | None) -> Op:
@@ -94,7 +116,12 @@ def service_delete(instance: Instance, index: int | None) -> Op:
 
 def check_op(instance: Instance, check: Check, status: Health, index: int) -> Op:
     """Write a check that stands as it was read at `index`; 0: that doesn't stand yet."""
-    row = {
+    row = _check(instance, check, status) | {"ModifyIndex": index}
+    return Op(_encode({"Check": {"Verb": "cas", "Check": row}}))
+
+
+def _check(instance: Instance, check: Check, status: Health) -> dict[str, object]:
+    return {
         "Node": _named(instance.node),
         "CheckID": _named(check.id),
         "Name": check.name,
@@ -104,9 +131,7 @@ def check_op(instance: Instance, check: Check, status: Health, index: int) -> Op
         "ServiceID": _named(instance.id),
         "ServiceName": instance.service,
         "Definition": definition(check),
-        "ModifyIndex": index,
     }
-    return Op(_encode({"Check": {"Verb": "cas", "Check": row}}))
 
 
 def check_delete(instance: Instance, check_id: str, index: int) -> Op:

@@ -51,7 +51,7 @@ def _same_row(held: Held, row: ServiceRow) -> bool:
     meta = dict(ours.meta) | ({META_NONCE: held.nonce} if held.nonce else {})
     tags = ours.tag_override or sorted(row.Tags or ()) == list(ours.tags)
     theirs = as_held("", row, ()).instance
-    fields = [(i.service, i.address, i.port, i.tag_override, i.weights, i.tagged) for i in (ours, theirs)]
+    fields = [(i.service, i.address, i.port, i.ports, i.tag_override, i.weights, i.tagged) for i in (ours, theirs)]
     return tags and fields[0] == fields[1] and meta == (row.Meta or {})
 
 

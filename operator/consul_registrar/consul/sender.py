@@ -19,9 +19,10 @@ from consul_registrar.consul.answers import Answer
 from consul_registrar.consul.book import Book
 from consul_registrar.consul.drift import same_service
 from consul_registrar.consul.errors import Invalid, Misdirected, Stale
+from consul_registrar.consul.named_ports import explained, refuse_unknown
 from consul_registrar.consul.transport import Client
 from consul_registrar.consul.wire import Held
-from consul_registrar.model import META_HASH, META_NONCE, Check, Health, Instance, Reason
+from consul_registrar.model import META_HASH, Check, Health, Instance, Reason
 from consul_registrar.probes import Readiness
 
 _OUTPUT = {
@@ -34,9 +35,10 @@ _OUTPUT = {
 class Sender:
     """Writes changes to one agent and notes what it acknowledged in its book."""
 
-    def __init__(self, client: Client, book: Book) -> None:
+    def __init__(self, client: Client, book: Book, version: str = "") -> None:
         self._client = client
         self._book = book
+        self._version = version
 
     async def send(self, change: Change) -> None:
         """Write one change; raises the tree of `errors.py`. Returns when the agent has acknowledged all of it."""
@@ -78,21 +80,14 @@ class Sender:
             await self._feed(instance_id, check)
 
     async def _put(self, instance: Instance, checks: Sequence[dict[str, object]], nonce: str) -> None:
-        """One register call. The first check goes apart: py-consul drops the rest silently without it."""
-        done = await self._client.agent.service.register(
-            instance.service,
-            service_id=instance.id,
-            address=instance.address,
-            port=instance.port,
-            tags=list(instance.tags),
-            meta=dict(instance.meta) | ({META_NONCE: nonce} if nonce else {}),
-            check=checks[0] if checks else None,
-            extra_checks=list(checks[1:]),
-            enable_tag_override=instance.tag_override,
-            weights=wire.weights(instance),
-            tagged_addresses=wire.tagged_addresses(instance) or None,
-        )
-        if not done:
+        """One register call. py-consul's own knows no named ports, and drops checks silently."""
+        refuse_unknown(instance, self._version)
+        body = wire.registration(instance, checks, nonce)
+        try:
+            answer: Answer = await self._client.http.put(_as_is, "/v1/agent/service/register", data=body)
+        except Invalid as error:
+            raise explained(error) if instance.ports else error from error
+        if answer.code == 404:
             raise Misdirected(Reason("NotConsul", f"{self._book.node} doesn't know how to register a service"))
 
     async def _feed(self, instance_id: str, check: Check) -> None:

@@ -150,7 +150,8 @@ class AgentSession:
         if not self._scope.may_write():
             return NotSent(Reason("NotLeading", "this process doesn't lead, so it writes nothing"))
         try:
-            await Sender(self._client, self._book).send(change)
+            version = self.identity.version if self.identity else ""
+            await Sender(self._client, self._book, version).send(change)
         except ConsulError as error:
             if self._watch is not None and isinstance(error, OutcomeUnknown | NotSent | Stale):
                 self._watch.wake()

@@ -6,7 +6,7 @@ returns them empty.
 """
 
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import msgspec
@@ -24,6 +24,7 @@ from consul_registrar.model import (
     Check,
     Health,
     Instance,
+    NamedPort,
     Reason,
     TaggedAddress,
     Weights,
@@ -133,6 +134,24 @@ def _timing(timing: Timing) -> dict[str, object]:
     return {"Interval": duration(timing.interval), "Timeout": duration(timing.timeout), **given}
 
 
+def registration(instance: Instance, checks: Sequence[Mapping[str, object]], nonce: str) -> bytes:
+    """The body of the agent's register call, with these definitions of checks."""
+    return json.dumps(
+        {
+            "Name": instance.service,
+            "ID": instance.id,
+            "Address": instance.address,
+            **ports(instance),
+            "Tags": instance.tags,
+            "Meta": dict(instance.meta) | ({META_NONCE: nonce} if nonce else {}),
+            "Checks": checks,
+            "EnableTagOverride": instance.tag_override,
+            "Weights": weights(instance),
+            "TaggedAddresses": tagged_addresses(instance) or None,
+        }
+    ).encode()
+
+
 def update(status: Health, output: str) -> bytes:
     """The body that sets a TTL check's status."""
     return json.dumps({"Status": status.value, "Output": output}).encode()
@@ -155,6 +174,14 @@ class AddressRow(msgspec.Struct, frozen=True):
     Port: int = 0
 
 
+class PortRow(msgspec.Struct, frozen=True):
+    """One of several ports of a service."""
+
+    Name: str = ""
+    Port: int = 0
+    Default: bool = False
+
+
 class ServiceRow(msgspec.Struct, frozen=True):
     """A service, as agents (`/v1/agent/services`) and the catalog (`/v1/catalog/node-services`) both spell it."""
 
@@ -167,6 +194,7 @@ class ServiceRow(msgspec.Struct, frozen=True):
     EnableTagOverride: bool = False
     Weights: ServiceWeights | None = None
     TaggedAddresses: dict[str, AddressRow] | None = None
+    Ports: tuple[PortRow, ...] | None = None
 
 
 class CheckRow(msgspec.Struct, frozen=True):
@@ -324,18 +352,20 @@ class Reader:
 def held(node: str, row: ServiceRow, checks: Iterable[CheckRow]) -> Held:
     """One service with its checks, as an instance: tags and meta sorted, the nonce apart."""
     meta = row.Meta or {}
+    ports = tuple(sorted(NamedPort(port.Name, port.Port, port.Default) for port in row.Ports or ()))
     instance = Instance(
         node=node,
         id=row.ID,
         service=row.Service,
         address=row.Address,
-        port=row.Port,
+        port=row.Port or next((port.port for port in ports if port.default), 0),  # agents say it, the catalog doesn't
         tags=tuple(sorted(row.Tags or ())),
         meta=tuple(sorted((k, v) for k, v in meta.items() if k != META_NONCE)),
         checks=tuple(sorted(_own_checks(row.ID, checks), key=lambda check: check.id)),
         tag_override=row.EnableTagOverride,
         weights=Weights(row.Weights.Passing, row.Weights.Warning) if row.Weights else EVEN,
         tagged=_tagged(row),
+        ports=ports,
     )
     return Held(instance, meta.get(META_NONCE, ""))
 
@@ -349,6 +379,13 @@ def _tagged(row: ServiceRow) -> tuple[TaggedAddress, ...]:
 def tagged_addresses(instance: Instance) -> dict[str, dict[str, object]]:
     """The further addresses of an instance, in Consul's JSON."""
     return {at.name: {"Address": at.address, "Port": at.port} for at in instance.tagged}
+
+
+def ports(instance: Instance) -> dict[str, object]:
+    """The port of an instance, or its named ports: Consul refuses both together."""
+    if not instance.ports:
+        return {"Port": instance.port}
+    return {"Ports": [{"Name": at.name, "Port": at.port, "Default": at.default} for at in instance.ports]}
 
 
 def weights(instance: Instance) -> dict[str, int]:

@@ -186,3 +186,41 @@ def test_a_connection_may_refuse_addresses_of_its_users_own(world: World, agent:
     assert len(world.health("db")) == 1
     cluster.api.request("PATCH", path, {"spec": {"allowEndpoints": True}}, MERGE)
     world.says("db", "Registered")
+
+
+@pytest.mark.parametrize("mode", BOTH)
+def test_named_ports_are_in_consul_and_a_check_goes_to_the_one_that_it_names(world: World, mode: str) -> None:
+    name = f"named-{mode}"
+    service = {"name": name, "ports": {"http": "http", "admin": 9090}, "defaultPort": "http"}
+    checks = [{"name": "web", "tcp": {"port": "http"}, "interval": "1s"}]
+    world.apply(deployment("web", 1), registration("web", service=service, checks=checks, consulRefs=[{"name": mode}]))
+    wanted = {"http": (8080, True), "admin": (9090, False)}
+
+    def ports() -> dict[str, tuple[int, bool]]:
+        (row,) = world.health(name).values()
+        return {port["Name"]: (port["Port"], port["Default"]) for port in row["Service"].get("Ports") or ()}
+
+    eventually(lambda: ports() == wanted)
+    world.says("web", "Registered")
+    if mode == "default":
+        world.passing(name, 1)  # the agent's answer: the check went to the port that it names
+    world.patch("web", {"service": {"ports": {"admin": None, "other": 9091}}})
+    eventually(lambda: ports() == {"http": (8080, True), "other": (9091, False)})
+    world.patch("web", {"service": {"ports": None, "defaultPort": None, "port": "http"}})
+    eventually(lambda: ports() == {})
+    (row,) = world.health(name).values()
+    assert row["Service"]["Port"] == 8080
+
+
+@pytest.mark.parametrize("mode", BOTH)
+def test_an_endpoint_may_have_named_ports_of_its_own(world: World, agent: Member, mode: str) -> None:
+    ports = {"http": int(agent.http_addr.rpartition(":")[2]), "none": 1}
+    at = {"name": "agent", "address": agent.address, "ports": ports, "defaultPort": "http"}
+    checks = [{"name": "good", "tcp": {}, "interval": "1s"}, {"name": "bad", "tcp": {"port": "none"}, "interval": "1s"}]
+    spec = {"endpoints": [at], "checks": checks, "service": {"name": f"ends-{mode}"}, "consulRefs": [{"name": mode}]}
+    world.apply(registration("ends", **spec))
+    row = eventually(lambda: world.health(f"ends-{mode}")["agent"])
+    assert {port["Name"]: port["Port"] for port in row["Service"]["Ports"]} == ports
+    if mode == "default":
+        eventually(lambda: statuses(world.health(f"ends-{mode}")["agent"]) == {"good": "passing", "bad": "critical"})
+    world.says("ends", "Registered")

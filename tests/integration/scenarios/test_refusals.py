@@ -54,7 +54,17 @@ def refusal(cluster: Cluster, manifest: dict, path: str = PATH) -> str:
             {"checks": [TCP | {"failuresBeforeWarning": 5, "failuresBeforeCritical": 2}]},
             "must have failuresBeforeWarning at most failuresBeforeCritical",
         ),
-        ({"endpoints": [ENDPOINT], "service": {"port": 80}}, "must not have service.port with endpoints"),
+        ({"endpoints": [ENDPOINT], "service": {"port": 80}}, "must not have service.port or service.ports"),
+        (
+            {"endpoints": [ENDPOINT], "service": {"ports": {"a": 80}}},
+            "must not have service.port or service.ports",
+        ),
+        ({"endpoints": [ENDPOINT | {"ports": {"a": 80}}]}, "must have exactly one of port and ports"),
+        ({"endpoints": [{"name": "one", "address": "192.0.2.1"}]}, "must have exactly one of port and ports"),
+        ({"service": {"port": 80, "ports": {"a": 80}}}, "must have at most one of port and ports"),
+        ({"service": {"ports": {"a": 80, "b": 81}}}, "must have a defaultPort out of ports"),
+        ({"service": {"ports": {"a": 80}, "defaultPort": "b"}}, "must have a defaultPort out of ports"),
+        ({"service": {"ports": {"A_b": 80}}}, "must have names of at most 63 characters"),
         (
             {"endpoints": [ENDPOINT], "checks": [{"name": "r", "readiness": {}}]},
             "must not have a readiness check with endpoints",

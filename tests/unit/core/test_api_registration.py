@@ -97,7 +97,7 @@ def test_what_is_well_formed_is_taken(spec: Any) -> None:
         (exposes(publish="ClusterIP", name="Web"), "spec.kubernetesService.name", "should match pattern"),
         (exposes(publish="ClusterIP", name="a" * 64), "spec.kubernetesService.name", "at most 63 characters"),
         (exposes(publish="ClusterIP", ipFamily="Both"), "spec.kubernetesService.ipFamily", "'IPv4' or 'IPv6'"),
-        (of_endpoints(service={"port": 80}), "spec", "must not have service.port with endpoints"),
+        (of_endpoints(service={"port": 80}), "spec", "must not have service.port or service.ports with endpoints"),
         (
             of_endpoints(checks=[{"name": "r", "readiness": {}}]),
             "spec",

@@ -1,0 +1,199 @@
+"""Named ports at a real agent and in a real catalog, and with servers that don't know them."""
+
+import json
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from aiohttp import web as http
+from catalog_world import Catalog, recorded
+from catalog_world import running as in_catalog
+from catalog_world import to as catalog_to
+from consul_faults import passed_on, serving
+from consul_world import WEB, Truth, eventually, register, to, web
+from consul_world import running as at_agent
+
+from consul_registrar.changes import Cause, Deregister, Feed
+from consul_registrar.consul.agent import AgentSettings
+from consul_registrar.model import Health, Instance, Key, NamedPort
+from devcluster.consul import Consul
+
+PORTS = (NamedPort("grpc", 90), NamedPort("http", 9, default=True))
+OTHERS = (NamedPort("grpc", 91), NamedPort("http", 9, default=True))
+
+
+def told(row: dict[str, Any] | None) -> list[tuple[str, int, bool]]:
+    assert row is not None
+    return sorted((port["Name"], port["Port"], port["Default"]) for port in row.get("Ports") or ())
+
+
+def edited(row: dict[str, Any]) -> dict[str, Any]:
+    """The service as somebody else would write it over ours."""
+    kept = {key: row[key] for key in ("ID", "Service", "Address", "Tags", "Meta", "Weights")}
+    return kept | {"Ports": [{"Name": "http", "Port": 1, "Default": True}]}
+
+
+@pytest.fixture
+def catalog(consul: Consul) -> Iterator[Catalog]:
+    made = Catalog(consul)
+    made.wipe()
+    yield made
+    made.wipe()
+
+
+async def test_an_agent_is_given_them_and_what_reads_back_is_what_was_wanted(truth: Truth) -> None:
+    instance = web(truth.node, "ports", ports=PORTS)
+    async with at_agent(to(truth.agent)) as one:
+        await one.is_ready()
+        await one.write(register(instance))
+        await eventually(lambda: told(truth.in_catalog(instance)) == [tuple(port) for port in PORTS])
+        await eventually(lambda: (one.actual("ports") or instance).ports == PORTS)
+        actual = one.actual("ports")
+        assert actual is not None
+        assert (actual.port, actual.ports) == (9, PORTS)
+        await one.write(register(replace(instance, ports=OTHERS)))
+        await eventually(lambda: told(truth.in_catalog(instance)) == [tuple(port) for port in OTHERS])
+        await one.write(register(replace(instance, ports=())))
+        await eventually(lambda: told(truth.in_catalog(instance)) == [])
+        assert truth.at_agent(instance) is not None
+
+
+async def test_edited_in_the_catalog_they_are_told_as_drift_of_the_agents(truth: Truth) -> None:
+    instance = web(truth.node, "drift", ports=PORTS)
+    async with at_agent(to(truth.agent)) as one:
+        await one.is_ready()
+        await one.write(register(instance))
+        row = await eventually(lambda: truth.in_catalog(instance))
+        entry = {"Node": truth.node, "Address": truth.agent.address, "SkipNodeUpdate": True, "Service": edited(row)}
+        one.changed.clear()
+
+        def is_told() -> bool:
+            if told(truth.in_catalog(instance)) != [("http", 1, True)]:  # the agent may have looked by itself just now
+                truth.consul.server.request("PUT", "/v1/catalog/register", entry)
+            return Key(WEB, "drift") in one.changed
+
+        await eventually(is_told)
+
+
+async def test_the_catalog_holds_them_with_the_checks_and_a_feed_leaves_them_alone(catalog: Catalog) -> None:
+    async with in_catalog(catalog_to(catalog.consul.http_addr)) as one:
+        await one.is_ready()
+        instance = one.web("ports", ports=PORTS)
+        await one.write(register(instance))
+        assert told(catalog.service(instance)) == [tuple(port) for port in PORTS]
+        assert one.planned(instance) == ()
+        critical = replace(instance.checks[0], status=Health.CRITICAL)
+        await one.write(Feed(instance, critical))
+        assert catalog.status(instance) == "critical"
+        assert told(catalog.service(instance)) == [tuple(port) for port in PORTS]
+        changed = replace(instance, checks=(critical,), ports=OTHERS)
+        await one.converges(changed)
+        assert told(catalog.service(instance)) == [tuple(port) for port in OTHERS]
+        assert catalog.status(instance) == "critical", "an edit of ports leaves the health"
+        await one.converges(replace(changed, ports=()))
+        assert told(catalog.service(instance)) == []
+        await one.write(Deregister(instance, Cause.UNSELECTED))
+        assert catalog.service(instance) is None
+
+
+async def test_edited_in_the_catalog_they_are_set_right(catalog: Catalog) -> None:
+    async with in_catalog(catalog_to(catalog.consul.http_addr)) as one:
+        await one.is_ready()
+        instance = one.web("drift", ports=PORTS)
+        await one.write(register(instance))
+        one.changed.clear()
+        row = catalog.service(instance)
+        assert row is not None
+        catalog.register(instance.node, edited(row))
+        await one.told("drift")
+        await one.converges(instance)
+        assert told(catalog.service(instance)) == [tuple(port) for port in PORTS]
+
+
+async def test_at_rest_nothing_is_written_again(catalog: Catalog) -> None:
+    async with recorded(catalog.consul) as server, in_catalog(catalog_to(f"http://127.0.0.1:{server.port}")) as one:
+        await one.is_ready()
+        instances = [one.web(f"rest-{at}", ports=PORTS) for at in range(5)]
+        await one.write(*map(register, instances))
+        sent = [what for what, _, _ in server.requests if what.startswith("PUT /v1/catalog/register")]
+        assert len(sent) == len(instances)
+        for instance in instances:
+            await one.converges(instance)
+        assert [what for what, _, _ in server.requests if what.startswith("PUT /v1/catalog/register")] == sent
+
+
+def older(version: str, to: str) -> Any:
+    """Answers of a real Consul, but for what it says of its version."""
+
+    async def fault(request: http.Request) -> http.Response | None:
+        if request.path != "/v1/agent/self":
+            return None
+        answer = await passed_on(request, to)
+        body = json.loads(answer.body or b"{}")
+        body["Config"]["Version"] = version
+        return http.json_response(body)
+
+    return fault
+
+
+async def test_an_agent_that_is_too_old_is_sent_nothing(truth: Truth) -> None:
+    instance = web(truth.node, "old", ports=PORTS)
+    fault = older("1.21.5", truth.agent.http_addr)
+
+    async def handler(request: http.Request) -> http.Response:
+        return await fault(request) or await passed_on(request, truth.agent.http_addr)
+
+    async with serving(handler) as server, at_agent(AgentSettings(host="127.0.0.1", port=server.port)) as one:
+        await one.is_ready()
+        (error,) = await one.registry.apply(instance.node, [register(instance)])
+        assert error is not None
+        assert (error.reason.code, "1.21.5" in error.reason.message) == ("NamedPortsUnsupported", True)
+        await one.write(register(replace(instance, ports=(), id="shop-web-old-plain")))
+    assert truth.at_agent(instance) is None
+    assert not [what for what, _, body in server.requests if what.startswith("PUT") and "Ports" in body]
+
+
+async def test_a_catalog_that_is_too_old_is_sent_nothing(catalog: Catalog) -> None:
+    fault = older("1.21.5", catalog.consul.http_addr)
+    async with recorded(catalog.consul, fault) as server:
+        async with in_catalog(catalog_to(f"http://127.0.0.1:{server.port}")) as one:
+            await one.is_ready()
+            await eventually(lambda: one.registry.status().version == "1.21.5")
+            instance = one.web("old", ports=PORTS)
+            (error,) = await one.registry.apply("", [register(instance)])
+            assert error is not None
+            assert error.reason.code == "NamedPortsUnsupported"
+        assert not [what for what, _, _ in server.requests if what.startswith("PUT /v1/catalog/register")]
+    assert catalog.service(instance) is None
+
+
+@pytest.mark.parametrize("stood", [False, True], ids=["new", "stood before"])
+async def test_servers_that_drop_them_are_found_out_and_what_stood_before_stands(catalog: Catalog, stood: bool) -> None:
+    """An older server behind the one that is asked: it takes the request, and what it stores has no ports."""
+
+    async def fault(request: http.Request) -> http.Response | None:
+        if request.path != "/v1/catalog/register":
+            return None
+        body = json.loads(await request.read())
+        del body["Service"]["Ports"]
+        catalog.ask("PUT", "/v1/catalog/register", body)
+        return http.json_response(True)
+
+    async with (
+        recorded(catalog.consul, fault) as server,
+        in_catalog(catalog_to(f"http://127.0.0.1:{server.port}")) as one,
+    ):
+        await one.is_ready()
+        plain = one.web("lost")
+        if stood:
+            await one.write(register(plain))
+        named: Instance = replace(plain, ports=PORTS)
+        for _ in range(2):
+            (error,) = await one.registry.apply("", [register(named)])
+            assert error is not None
+            assert error.reason.code == "NamedPortsUnsupported"
+        assert len([what for what, _, _ in server.requests if what.startswith("PUT /v1/catalog/register")]) == 1
+        row = catalog.service(plain)
+        assert (row and row["Port"]) == (9 if stood else None)
+        await one.converges(plain)
