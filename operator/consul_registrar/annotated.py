@@ -107,6 +107,13 @@ _FIELDS: dict[str, tuple[tuple[str, ...], Callable[[str], Any]]] = {
 
 def made(workload: Workload) -> dict[str, Any]:
     """The registration that the annotations ask for. Raises Malformed with what must be."""
+    try:
+        return _made(workload)
+    except RecursionError as error:  # of all annotations that of the checks alone can nest
+        raise Malformed(f"annotation {GROUP}/checks: must not be nested as deeply as this") from error
+
+
+def _made(workload: Workload) -> dict[str, Any]:
     kind, namespace, name = workload.key
     metadata: dict[str, Any] = {"namespace": namespace, "name": name, "ownerReferences": [_owner(workload)]}
     body: dict[str, Any] = {

@@ -118,7 +118,7 @@ class Operator:
             age=lambda t: time.time() - times.epoch(t),
             doubt=self._doubt,
         )
-        self._standby = Standby(self._cache, self._queue, self._lifecycle, self._reconciler)
+        self._standby = Standby(self._cache, self._queue, self._lifecycle, self._reconciler, self._secrets)
         self._nodes = kube.Reflector(
             client,
             "/api/v1/nodes",

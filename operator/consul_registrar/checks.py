@@ -240,6 +240,10 @@ def _from_probe(probe: ReadinessProbe, target: Target, pod: Pod) -> Probe:
         success_before_passing=probe.successes if probe.successes > 1 else 0,
         failures_before_critical=probe.failures if probe.failures > 1 else 0,
     )
+    if isinstance(probe.port, str):
+        raise Unpublishable(
+            "PortNotFound", f"{where} names the port {probe.port!r}, which that container doesn't declare"
+        )
     port = published_port(probe.port, pod.ports, on_node=target.on_node)
     if probe.kind == "tcp":
         return TcpProbe(target.host, port, timing)

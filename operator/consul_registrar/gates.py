@@ -70,6 +70,7 @@ class Gates:
     async def run(self) -> None:
         """Answer until cancelled, beginning with all that are there; where that is switched off, do nothing."""
         self._running = self._enabled
+        self._due.clear()  # of a former term: an answer must hold for its time anew
         try:
             for uid in self._cache.pods():
                 self.look(uid)

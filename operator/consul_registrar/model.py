@@ -234,7 +234,7 @@ class Gate:
 class ReadinessProbe:
     """How the kubelet finds out whether a container is ready. `kind`: http, tcp, grpc or exec; `text`: path or service.
 
-    Seconds; thresholds count consecutive results.
+    `port` is a name where its container declares none of that name. Seconds; thresholds count consecutive results.
     """
 
     container: str

@@ -56,6 +56,10 @@ class SecretValues:
             self._reading[ref].add_done_callback(lambda _: self._reading.pop(ref))
         self._values[ref] = await asyncio.shield(self._reading[ref])
 
+    def forget(self) -> None:
+        """What was read may be old, since nobody has read it again: each is read when it is needed next."""
+        self._values.clear()
+
     async def run(self) -> None:
         """Read again what is used, for ever."""
         while True:

@@ -128,15 +128,19 @@ class Workloads:
 
     async def _serve(self, key: WorkloadKey) -> None:
         try:
-            said = await self._see_to(key)
-        except KubeError as error:
-            await self._failed(key, error)
+            await self._say(key, await self._tried(key))
         except Exception:
             logger.exception("%s: unexpected error", key)
             self._queue.retry(key)
-        else:
-            await self._say(key, said)
-            self._queue.forget(key)
+
+    async def _tried(self, key: WorkloadKey) -> Reason | None:
+        """What is to be said once it was tried to see to it."""
+        try:
+            said = await self._see_to(key)
+        except KubeError as error:
+            return self._failed(key, error)
+        self._queue.forget(key)
+        return said
 
     async def _see_to(self, key: WorkloadKey) -> Reason | None:
         workload = self._annotated.get(key)
@@ -184,16 +188,16 @@ class Workloads:
         await self._registrar.delete(key.namespace, key.name, have["metadata"]["uid"])
         logger.info("%s: registration deleted, the annotation %s is gone", key, REGISTER)
 
-    async def _failed(self, key: WorkloadKey, error: KubeError) -> None:
+    def _failed(self, key: WorkloadKey, error: KubeError) -> Reason | None:
         """What the API server refuses is somebody's to mend; the rest is tried again."""
         if isinstance(error, Invalid):
             message = f"the API server refuses what the annotations ask for: {error}"
-            await self._say(key, Reason("RegistrationRefused", message))
-            return
+            return Reason("RegistrationRefused", message)
         at_least = _LOOKS_AGAIN if isinstance(error, Forbidden) else 0.0
         wait = self._queue.retry(key, at_least)
         level = logging.DEBUG if isinstance(error, Conflict) else logging.WARNING
         logger.log(level, "%s: trying again in %.1f s: %s", key, wait, error)
+        return self._said.get(key)
 
     async def _say(self, key: WorkloadKey, reason: Reason | None) -> None:
         """An Event on the workload and a log line, when there is something new to say."""

@@ -1,5 +1,6 @@
 """Readiness probes of containers from the API server's JSON; what repeats from Pod to Pod is kept once."""
 
+from collections.abc import Mapping
 from functools import lru_cache
 
 import msgspec
@@ -48,9 +49,11 @@ class ProbeWire(_Wire):
     failure_threshold: int | None = None
 
 
-def readiness_probe(container: str, wire: ProbeWire) -> ReadinessProbe:
-    """The readiness probe of a container, with Kubernetes' defaults."""
+def readiness_probe(container: str, wire: ProbeWire, ports: Mapping[str, int]) -> ReadinessProbe:
+    """The readiness probe of a container, with Kubernetes' defaults. `ports`: the container's own, by name."""
     kind, host, port, text, https, headers = _what(wire)
+    if isinstance(port, str):
+        port = ports.get(port, port)
     counts = (wire.period_seconds or 10, wire.timeout_seconds or 1, wire.success_threshold or 1)
     return _kept_once((container, kind, host, port, text, https, headers, *counts, wire.failure_threshold or 3))
 

@@ -12,7 +12,7 @@ import msgspec
 
 from consul_registrar.kube.codec import Codec, Page, version_of
 from consul_registrar.kube.probes import ProbeWire, readiness_probe
-from consul_registrar.model import GATE, ContainerPort, Gate, Namespace, Node, Pod
+from consul_registrar.model import GATE, ContainerPort, Gate, Namespace, Node, Pod, ReadinessProbe
 
 #: kubectl's copy of the whole manifest: large, of no use to a field path, and it would be kept for every Pod.
 _LAST_APPLIED = "kubectl.kubernetes.io/last-applied-configuration"
@@ -163,7 +163,7 @@ def _pod(wire: _PodWire) -> Pod:
         ips=_several(status.pod_i_ps),
         host_ips=_several(status.host_i_ps),
         gate=_gate(conditions) if gated else None,
-        probes=tuple(readiness_probe(c.name or "", c.readiness_probe) for c in _running(spec) if c.readiness_probe),
+        probes=tuple(_probe(c, c.readiness_probe) for c in _running(spec) if c.readiness_probe),
     )
 
 
@@ -215,6 +215,11 @@ def _ports(spec: _PodSpec) -> tuple[ContainerPort, ...]:
             (port.name or "", port.container_port or 0, port.protocol or "TCP", port.host_port or 0) for port in ports
         )
     )
+
+
+def _probe(container: _Container, wire: ProbeWire) -> ReadinessProbe:
+    ports = {port.name: port.container_port or 0 for port in container.ports or () if port.name}
+    return readiness_probe(container.name or "", wire, ports)
 
 
 def _running(spec: _PodSpec) -> Iterator[_Container]:

@@ -242,7 +242,7 @@ class World:
             age=lambda _: self.age,
             doubt=lambda: self.doubts.append(elapsed()),
         )
-        self.standby = Standby(self.cache, self.queue, self.lifecycle, self.reconciler)
+        self.standby = Standby(self.cache, self.queue, self.lifecycle, self.reconciler, self.secrets)
         self.gates = Gates(self.cache, self.consuls, gatherer, self.reports, self.cluster, enabled=True)
         self.pods = Pods(self.cache, self.queue, self.gates.look)
         self.cluster.answered = self.run_pod

@@ -248,6 +248,23 @@ async def test_a_header_out_of_a_secret_follows_it_and_is_seen_nowhere(caplog: A
 
 
 @instantly
+async def test_who_leads_again_reads_secrets_anew() -> None:
+    """Another process has led meanwhile, and has told Consul what they hold now."""
+    world = World()
+    world.cluster.secrets["shop", "probe", "token"] = Hidden("s3cret-one", "uid/1")
+    async with world.running():
+        world.apply(body(WITH_SECRET, **HELD))
+        world.run_pod(pod())
+        await passes(3)
+    world.cluster.secrets["shop", "probe", "token"] = Hidden("s3cret-two", "uid/2")
+    async with world.standing_by():
+        await passes(3)
+    async with world.running():
+        await passes(3)
+        assert header_of(world) == "s3cret-two"
+
+
+@instantly
 async def test_a_secret_that_can_not_be_read_keeps_the_pods_out_and_is_asked_for_again() -> None:
     world = World()
     async with world.running():

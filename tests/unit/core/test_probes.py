@@ -13,7 +13,7 @@ from unit.core.build import facts, instance, of_endpoints, of_pods, pod, registr
 
 FROM_PROBES = of_pods(checksFromProbes=True)
 USUAL = Timing(10_000, 1_000, failures_before_critical=3)
-HTTP = ReadinessProbe("main", "http", "", "http", "/health", False, (("X-A", "b"),), 10, 1, 1, 3)
+HTTP = ReadinessProbe("main", "http", "", 8080, "/health", False, (("X-A", "b"),), 10, 1, 1, 3)
 
 
 def derived(*probes: ReadinessProbe, spec: Any = None, **fields: Any) -> tuple[Check, ...]:
@@ -53,6 +53,17 @@ def test_an_address_of_ipv6_stands_in_brackets() -> None:
     assert check.probe.url == "http://[fd00::1]:8080/health"
 
 
+def test_a_port_of_a_probe_is_one_of_its_own_container() -> None:
+    """So the kubelet has it; another container may have one of that name too."""
+    raw = b"""{"metadata": {"name": "one", "uid": "u", "resourceVersion": "1"}, "spec": {"containers": [
+      {"name": "other", "ports": [{"name": "http", "containerPort": 80}]},
+      {"name": "main", "readinessProbe": {"tcpSocket": {"port": "http"}}}]}}"""
+    [probe] = PODS.obj(raw).probes
+    code, message = problem(probe)
+    assert code == "PortNotFound"
+    assert "container 'main'" in message
+
+
 def test_they_stand_beside_the_checks_of_the_spec_and_instead_of_the_default() -> None:
     spec = of_pods(checksFromProbes=True, checks=[{"name": "ready", "readiness": {}}])
     assert [type(check.probe) for check in derived(HTTP, spec=spec)] == [Readiness, HttpProbe]
@@ -64,7 +75,7 @@ def test_they_stand_beside_the_checks_of_the_spec_and_instead_of_the_default() -
     [
         (replace(HTTP, kind="exec"), "ProbeNotSupported", "container 'main' runs a command"),
         (replace(HTTP, host="127.0.0.1"), "ProbeNotSupported", "has a host (127.0.0.1)"),
-        (replace(HTTP, port="nowhere"), "PortNotFound", "'nowhere' is not declared"),
+        (replace(HTTP, port="nowhere"), "PortNotFound", "names the port 'nowhere'"),
         (replace(HTTP, text="/a b"), "ValueInvalid", "must be a path without spaces"),
         (replace(HTTP, headers=(("X", "a\r\nHost: b"),)), "ValueInvalid", "header X"),
     ],
@@ -88,14 +99,18 @@ def test_only_pods_have_probes() -> None:
 def test_probes_are_read_with_the_defaults_of_kubernetes() -> None:
     raw = b"""{"metadata": {"name": "one", "uid": "u", "resourceVersion": "1"}, "spec": {"containers": [
       {"name": "main", "readinessProbe": {"httpGet": {"path": "/h", "port": "http", "scheme": "HTTPS",
-        "httpHeaders": [{"name": "X-A", "value": "b"}]}, "periodSeconds": 5, "timeoutSeconds": 2}},
+        "httpHeaders": [{"name": "X-A", "value": "b"}]}, "periodSeconds": 5, "timeoutSeconds": 2},
+        "ports": [{"name": "http", "containerPort": 8080}]},
+      {"name": "side", "ports": [{"name": "http", "containerPort": 81}, {"name": "dns", "containerPort": 53}],
+       "readinessProbe": {"tcpSocket": {"port": "http"}}},
       {"name": "none"}, {"name": "null", "readinessProbe": null},
       {"name": "tcp", "readinessProbe": {"tcpSocket": {"port": 80}, "successThreshold": 2, "failureThreshold": 4}},
       {"name": "rpc", "readinessProbe": {"grpc": {"port": 9000, "service": null}}},
       {"name": "cmd", "readinessProbe": {"exec": {"command": ["true"]}}}
     ]}}"""
     assert PODS.obj(raw).probes == (
-        ReadinessProbe("main", "http", "", "http", "/h", True, (("X-A", "b"),), 5, 2, 1, 3),
+        ReadinessProbe("main", "http", "", 8080, "/h", True, (("X-A", "b"),), 5, 2, 1, 3),
+        ReadinessProbe("side", "tcp", "", 81, "", False, (), 10, 1, 1, 3),
         ReadinessProbe("tcp", "tcp", "", 80, "", False, (), 10, 1, 2, 4),
         ReadinessProbe("rpc", "grpc", "", 9000, "", False, (), 10, 1, 1, 3),
         ReadinessProbe("cmd", "exec", "", 0, "", False, (), 10, 1, 1, 3),

@@ -224,6 +224,20 @@ async def test_without_a_registration_a_pod_is_told_so_and_taken_back_only_after
 
 
 @instantly
+async def test_a_term_that_was_lost_counts_for_nothing_when_a_pod_is_taken_back() -> None:
+    world = World()
+    async with world.running():
+        world.run_pod(gated(gate=THROUGH))
+        await passes(9)
+    await passes(60)
+    async with world.running():
+        await passes(9)
+        assert answers(world) == []
+        await passes(2)
+    assert answers(world) == [("False", "NotSelected")]
+
+
+@instantly
 async def test_a_deleted_registration_lets_go_of_a_pod_only_once_its_instance_is_gone() -> None:
     world = World()
     async with world.running():

@@ -62,6 +62,25 @@ async def test_a_new_leader_writes_what_is_new_before_it_looks_at_all() -> None:
 
 
 @instantly
+async def test_a_look_that_fails_unexpectedly_ends_nothing_and_is_due() -> None:
+    world = await led_by_another()
+
+    def look(_: object) -> None:
+        raise KeyError("a mistake")
+
+    usual, world.lifecycle.look = world.lifecycle.look, look  # type: ignore[method-assign]
+    async with world.standing_by():
+        world.apply(body(generation=9, **HELD))
+        await asyncio.sleep(1)
+        world.run_pod(pod(uid="new", name="web-new"))
+        await asyncio.sleep(1)
+        world.lifecycle.look = usual  # type: ignore[method-assign]
+    async with world.running():
+        await asyncio.sleep(3)
+    assert [change.instance.subject for change in world.consul.written] == ["new"]
+
+
+@instantly
 async def test_what_the_leader_does_is_due_no_longer() -> None:
     world = await led_by_another()
     async with world.standing_by():

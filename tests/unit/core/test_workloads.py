@@ -95,6 +95,12 @@ def test_what_is_wrong_is_said_of_the_annotation_with_what_must_be(annotations: 
     assert caught.value.reason.message.startswith(f"annotation {GROUP}/{says}")
 
 
+@pytest.mark.parametrize("depth", [200, 500, 900, 1000, 5_000, 100_000])
+def test_checks_that_are_nested_however_deeply_are_said_to_be_wrong(depth: int) -> None:
+    with pytest.raises(Malformed, match=f"annotation {GROUP}/checks: "):
+        made(workload(register="http", checks="[" * depth + "]" * depth))
+
+
 _NAMES = ["register", "service_name", "service_tags", "service_meta", "consul", "checks"]
 
 
@@ -330,6 +336,23 @@ async def test_what_the_api_server_refuses_is_said_and_what_it_fails_is_tried_ag
         world.apply(workload(register="8080"))
         await passes(100)
     assert world.api.calls == ["made"]
+
+
+@instantly
+async def test_an_event_that_fails_unexpectedly_ends_nothing() -> None:
+    world = World()
+    post, world.api.event_workload = world.api.event_workload, fails  # type: ignore[method-assign,assignment]
+    async with world.running():
+        world.apply(workload(register=""))
+        await passes()
+        world.api.event_workload = post  # type: ignore[method-assign]
+        world.apply(workload(register="http"))
+        await passes(100)
+    assert world.api.calls == ["made"]
+
+
+async def fails(*_: object, **__: object) -> None:
+    raise OSError("no answer")
 
 
 @instantly
