@@ -252,7 +252,7 @@ class Operator:
         Audit(connection, lambda *what: self._count(connection, *what)).record_other(operation, cause, error, node)
 
     def _count(self, connection: str, operation: str, cause: str, outcome: str) -> None:
-        metrics.writes.labels(connection, operation, cause, outcome).inc()
+        metrics.written(connection, operation, cause, outcome)()
 
     # running
 

@@ -71,7 +71,7 @@ class Audit:
 def _registration(instance: Instance) -> str:
     """The owner, also of what is being orphaned: that only keeps where it came from."""
     origin = instance.meta_value(model.META_ORPHANED).split("/")[2:]
-    owner = map(instance.meta_value, (model.META_NAMESPACE, model.META_REGISTRATION))
+    owner = instance.meta_value(model.META_NAMESPACE), instance.meta_value(model.META_REGISTRATION)
     return "/".join(origin or filter(None, owner))
 
 

@@ -68,4 +68,6 @@ def _of_a_pod(facts: Facts) -> bool:
 
 
 def _all(changes: tuple[Change, ...], planned: Cause, true: Cause) -> tuple[Change, ...]:
+    if planned is true:
+        return changes
     return tuple(replace(change, cause=true) if change.cause is planned else change for change in changes)

@@ -36,6 +36,8 @@ _MIN_DEREGISTER_AFTER = 60_000  # Consul's agent takes less as one minute (agent
 _DEFAULT_INTERVAL = 10_000
 _DEFAULT_TIMEOUT = 2_000  # an agent holds its lock while it waits for a probe to end: short keeps it responsive
 
+_encode = json.JSONEncoder(sort_keys=True).encode
+
 _PATH = re.compile(r"/[!-\"$-~]{0,2047}")
 _HEADER = re.compile(r"[ -~]{0,1024}")
 
@@ -336,7 +338,7 @@ def checks_hash(checks: tuple[Check, ...]) -> str:
 
     The letter r says that some check lets the agent reap the instance: known that way also after a restart.
     """
-    digest = hashlib.sha256(json.dumps([_hashed(c) for c in checks], sort_keys=True).encode()).hexdigest()[:16]
+    digest = hashlib.sha256(_encode([_hashed(c) for c in checks]).encode()).hexdigest()[:16]
     return f"{_HASH_VERSION}{'r' if any(map(_reaps, checks)) else ''}-{digest}"
 
 

@@ -41,6 +41,8 @@ def weights_of(given: ServiceWeights | LiteralWeights, values: fieldpath.Values)
 
 
 def _weight(given: int | str, name: str, values: fieldpath.Values, least: int) -> int:
+    if isinstance(given, int) and least <= given <= _MAX_WEIGHT:
+        return given
     text = str(given) if isinstance(given, int) else filled(given, values, f"spec.service.weights.{name}")
     if not (text.isascii() and text.isdecimal() and len(text) <= _DIGITS and least <= int(text) <= _MAX_WEIGHT):
         message = f"spec.service.weights.{name}: {text!r} must be a number from {least} to {_MAX_WEIGHT}"

@@ -5,30 +5,33 @@ Decides formats and levels; what is logged is everybody's own. The audit log is 
 
 import logging
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from contextvars import ContextVar
 
 from pythonjsonlogger.json import JsonFormatter
 
 from consul_registrar.model import RegistrationKey
 
-_current: ContextVar[str] = ContextVar("registration", default="")
+_current: ContextVar[RegistrationKey | None] = ContextVar("registration", default=None)
 
 
-@contextmanager
-def about(registration: RegistrationKey) -> Iterator[None]:
+class about:  # noqa: N801 - reads as a function; a generator would cost more than what it surrounds, as a rule
     """Log lines inside are about this registration, also those of tasks begun inside."""
-    token = _current.set(str(registration))
-    try:
-        yield
-    finally:
-        _current.reset(token)
+
+    __slots__ = ("_registration", "_token")
+
+    def __init__(self, registration: RegistrationKey) -> None:
+        self._registration = registration
+
+    def __enter__(self) -> None:
+        self._token = _current.set(self._registration)
+
+    def __exit__(self, *_: object) -> None:
+        _current.reset(self._token)
 
 
 class _AddRegistration(logging.Filter):
     def filter(self, record: logging.LogRecord) -> bool:
-        record.registration = _current.get()
+        record.registration = str(_current.get() or "")
         return True
 
 

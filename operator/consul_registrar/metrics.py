@@ -6,6 +6,7 @@ Decides names and labels: none is unbounded. Measuring is done where things happ
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager
+from functools import cache
 from typing import Any
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
@@ -24,6 +25,14 @@ writes = Counter(
     ["connection", "operation", "cause", "outcome"],
     registry=REGISTRY,
 )
+
+
+@cache  # to look a series up costs as much as to count
+def written(connection: str, operation: str, cause: str, outcome: str) -> Callable[[], None]:
+    """Counts one write."""
+    return writes.labels(connection, operation, cause, outcome).inc
+
+
 reconciles = Counter("controller_runtime_reconcile_total", "Reconciliations.", ["controller"], registry=REGISTRY)
 reconcile_seconds = Histogram(
     "controller_runtime_reconcile_time_seconds",

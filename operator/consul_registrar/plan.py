@@ -101,8 +101,10 @@ def _create(wanted: Instance, others: Sequence[Instance], adopted: Sequence[Inst
     """
     known = {check.name: check.status for other in (*adopted, *others) for check in other.checks}
     else_ = model.worst([i.health for i in adopted]) if adopted and not others else None
-    checks = tuple(replace(c, status=c.status or known.get(c.name, else_)) for c in wanted.checks)
     cause = Cause.ADOPTED if adopted and not others else Cause.DESIRED
+    if not known and all(c.status for c in wanted.checks):  # as a rule, and copies are what a cold start costs most
+        return (Register(wanted, wanted.checks, cause),)
+    checks = tuple(replace(c, status=c.status or known.get(c.name, else_)) for c in wanted.checks)
     return (Register(replace(wanted, checks=checks), checks, cause),)
 
 

@@ -148,7 +148,8 @@ class Reconciler:
         facts, want = planned.facts, planned.want
         health, passing = apart(want, planned.passing)
         try:
-            await self._write(registry, health, evidence(facts))
+            if health:
+                await self._write(registry, health, evidence(facts))
             found = await self._quarantined(registry, facts, want if passing else None)
             if not isinstance(found, Evidence):
                 return found
@@ -166,7 +167,9 @@ class Reconciler:
         self, key: RegistrationKey, subject: str, registry: Registry, strangers: tuple[Instance, ...] = ()
     ) -> Planned | NoNews | Done:
         """The first half of it, which changes nothing: gather -> desired -> plan."""
-        facts = replace(self._gatherer.facts(key, subject, registry), strangers=strangers)
+        facts = self._gatherer.facts(key, subject, registry)
+        if strangers:
+            facts = replace(facts, strangers=strangers)
         if isinstance(facts.place, Reason) and facts.place.code == model.CONNECTING:
             return NoNews() if self._consuls.wanted(key, registry.name) else Done(None)
         want = self._left_reaped(registry, facts, wanted(facts))
@@ -215,8 +218,11 @@ class Reconciler:
         if not isinstance(want, Present) or facts.standing:
             return want
         where = (facts.owner.key, facts.subject, registry.name)
+        reaped = registry.reaped(facts.owner.key, facts.subject)
+        if not reaped and not self._reaped.known(where):
+            return want
         seen = looks(facts.registration, facts.pod)
-        if registry.reaped(facts.owner.key, facts.subject):
+        if reaped:
             self._reaped.notice(where, name_of(facts), seen, self._epoch())
         if self._reaped.waits(where, seen, self._epoch()) is not None:
             return Kept(REAPED, problem=True)
@@ -292,14 +298,20 @@ class Reconciler:
         if isinstance(want, Absent) and not withheld:
             self._quarantine.removed(registry.name, Key(facts.owner.key, facts.subject))
         standing = registry.instances(facts.owner.key, facts.subject)
-        where = (facts.owner.key, facts.subject, registry.name)
         counted = outcome(facts, want, standing, withheld=withheld)
-        if isinstance(want, Present) and standing:
+        again = self._waits_reaped(registry, facts, counted, back=isinstance(want, Present) and bool(standing))
+        return Done(counted, _SLOW_RETRY if again is None and _depends(facts, want) else again)
+
+    def _waits_reaped(self, registry: Registry, facts: Facts, counted: Outcome | None, *, back: bool) -> float | None:
+        """For how many seconds what its agent removed is left alone, None where none is; `back`: it stands again."""
+        where = (facts.owner.key, facts.subject, registry.name)
+        if not self._reaped.known(where):
+            return None
+        if back:
             self._reaped.tried(where)
         if counted is None or counted.health is model.Health.PASSING:
             self._reaped.forget(where)
-        again = self._reaped.waits(where, looks(facts.registration, facts.pod), self._epoch())
-        return Done(counted, _SLOW_RETRY if again is None and _depends(facts, want) else again)
+        return self._reaped.waits(where, looks(facts.registration, facts.pod), self._epoch())
 
     def _schedule(self, key: Key, results: Sequence[Result]) -> None:
         """The one place where results become the key's future."""

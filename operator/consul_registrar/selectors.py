@@ -7,9 +7,10 @@ from consul_registrar.api.selector import Selector, SelectorRequirement
 
 def selects(selector: Selector, labels: Mapping[str, str]) -> bool:
     """Whether all requirements hold for these labels."""
-    return all(labels.get(key) == value for key, value in selector.match_labels.items()) and all(
-        _holds(requirement, labels) for requirement in selector.match_expressions
-    )
+    for key, value in selector.match_labels.items():
+        if labels.get(key) != value:
+            return False
+    return not selector.match_expressions or all(_holds(each, labels) for each in selector.match_expressions)
 
 
 def _holds(requirement: SelectorRequirement, labels: Mapping[str, str]) -> bool:

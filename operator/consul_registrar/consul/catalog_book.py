@@ -14,7 +14,7 @@ from consul_registrar.actual import Actual
 from consul_registrar.consul.book import REAPED_AFTER, REMEMBERED, Subject, may_be_reaped
 from consul_registrar.consul.catalog_wire import CheckRow, NodeRow, ServiceRow
 from consul_registrar.consul.virtual import is_probed
-from consul_registrar.consul.wire import held, is_ours
+from consul_registrar.consul.wire import instance_of, is_ours
 from consul_registrar.model import META_HASH, Check, Health, Instance, Key
 
 _STATUSES = frozenset(status.value for status in Health)
@@ -279,7 +279,10 @@ def _shown(seen: Sequence[Seen]) -> tuple[Check, ...]:
 def _made(node: str, row: ServiceRow, seen: list[Seen]) -> Entry:
     """A row that has what we never write lacks the hash that every right one has: it is written again as a whole."""
     seen.sort(key=_by_id)
-    instance = held(node, row, ()).instance
-    meta = tuple(pair for pair in instance.meta if row.plain or pair[0] != META_HASH)
-    shown = replace(instance, meta=meta, checks=_shown(seen))
+    instance = instance_of(node, row, _shown(seen))
+    shown = instance if row.plain else replace(instance, meta=_without_hash(instance))
     return Entry(row.CreateIndex, row.ModifyIndex, shown, tuple(seen), may_be_reaped(instance))
+
+
+def _without_hash(instance: Instance) -> tuple[tuple[str, str], ...]:
+    return tuple(pair for pair in instance.meta if pair[0] != META_HASH)

@@ -351,23 +351,28 @@ class Reader:
 
 def held(node: str, row: ServiceRow, checks: Iterable[CheckRow]) -> Held:
     """One service with its checks, as an instance: tags and meta sorted, the nonce apart."""
-    meta = row.Meta or {}
-    ports = tuple(sorted(NamedPort(port.Name, port.Port, port.Default) for port in row.Ports or ()))
-    instance = Instance(
+    own = tuple(sorted(_own_checks(row.ID, checks), key=lambda check: check.id))
+    return Held(instance_of(node, row, own), (row.Meta or {}).get(META_NONCE, ""))
+
+
+def instance_of(node: str, row: ServiceRow, checks: tuple[Check, ...]) -> Instance:
+    """One service with these checks, as an instance: tags and meta sorted, without the nonce."""
+    meta = [pair for pair in (row.Meta or {}).items() if pair[0] != META_NONCE]
+    ports = tuple(sorted(NamedPort(port.Name, port.Port, port.Default) for port in row.Ports)) if row.Ports else ()
+    return Instance(
         node=node,
         id=row.ID,
         service=row.Service,
         address=row.Address,
         port=row.Port or next((port.port for port in ports if port.default), 0),  # agents say it, the catalog doesn't
         tags=tuple(sorted(row.Tags or ())),
-        meta=tuple(sorted((k, v) for k, v in meta.items() if k != META_NONCE)),
-        checks=tuple(sorted(_own_checks(row.ID, checks), key=lambda check: check.id)),
+        meta=tuple(sorted(meta)),
+        checks=checks,
         tag_override=row.EnableTagOverride,
         weights=Weights(row.Weights.Passing, row.Weights.Warning) if row.Weights else EVEN,
-        tagged=_tagged(row),
+        tagged=_tagged(row) if row.TaggedAddresses else (),
         ports=ports,
     )
-    return Held(instance, meta.get(META_NONCE, ""))
 
 
 def _tagged(row: ServiceRow) -> tuple[TaggedAddress, ...]:
