@@ -2,6 +2,7 @@
 # Builds the image where there is neither Docker nor a registry: with buildah, on a base made by debootstrap.
 # Writes build/image/consul-registrar.tar (docker-archive), and build/image/sbom.json. Needs root, and of Debian's
 # packages buildah and debootstrap. With Docker at hand, `docker build .` does the same on its default base.
+# With the argument `base` it makes only that base, the part that depends on Debian's mirror.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 NAME=${NAME:-localhost/consul-registrar:dev}
@@ -31,6 +32,7 @@ wheels() {
 
 mkdir -p "$OUT"
 base
+[ "${1:-}" != base ] || exit 0
 wheels
 version=$(sed -n 's/^__version__ = "\(.*\)"/\1/p' operator/consul_registrar/__init__.py)
 buildah bud "${ISOLATION[@]}" --pull-never --quiet --tag "$NAME" --build-arg BASE="$BASE" --build-arg WHEELS=build/wheels \
