@@ -20,6 +20,7 @@ from unit.core.build import body, node, of_address, of_endpoint, pod
 from unit.core.build import facts as of_pod
 
 ENDPOINTS = ("primary", "second")
+NAMED_PORTS = ("ports{}", "defaultPort")
 PORTS = (8080, "http", "admin", 9)
 POOL = Pool(
     {
@@ -30,13 +31,15 @@ POOL = Pool(
         "spec.endpoints[].name": ENDPOINTS,
         "spec.kubernetesService.name": ("web-lb",),
         "spec.kubernetesService.ipFamily": ("IPv4",),
+        "spec.service.ports.*": PORTS[:3],
         "spec.service.meta{}": ("a", "b-1", "C_2"),
         "spec.endpoints[].meta{}": ("a", "role"),
         "spec.service.taggedAddresses{}": ("wan", "other"),
         "spec.checks[].name": ("one", "two", "three"),
         "spec.checks[].http.headers[].valueFrom.secretKeyRef": ({"name": "probe", "key": "token"},),
     }
-    | {f"spec.checks[].{kind}.port": PORTS for kind in ("tcp", "http", "grpc", "udp", "h2ping")},
+    | {f"spec.checks[].{kind}.port": PORTS for kind in ("tcp", "http", "grpc", "udp", "h2ping")}
+    | {f"spec.{where}.{what}": ("http", "admin") for where in ("service", "endpoints[]") for what in NAMED_PORTS},
     without=frozenset({"spec.checksFromProbes"}),
 )
 HELD = {("probe", "token"): Hidden("s3cret", "1")}

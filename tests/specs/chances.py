@@ -29,6 +29,8 @@ Node = dict[str, Any]
 _TRIES = 500
 _LIKELY = 0.5
 """How often a field that may be left out is there."""
+_FEWER = 25
+"""How often in a row fewer fields are tried, before it is many again."""
 
 _TEXTS = (
     *(
@@ -114,15 +116,15 @@ class Chances:
                 return self._chance.random() < 0.5
 
     def _drawn_object(self, path: str, node: Node, model: type[Model] | None) -> Any:
-        """The fields that must be there, one of each group of which one must be, and others by chance: the fewer the
-        longer nothing valid is found, so that what goes with little else is not drawn less often for that.
+        """The fields that must be there, one of each group of which one must be, and others by chance: fewer and fewer
+        while nothing valid is found, so that what goes with little else is not drawn less often for that.
         """
         children = {name: node["properties"][name] for name in self._names(path, node)}
         groups = [[name for name in children if name in group] for group in _groups(node)]
         must = {*node.get("required", ()), *(self._chance.choice(group) for group in groups)}
         may = children.keys() - must.union(*groups)
         for attempt in range(_TRIES):
-            likely = _LIKELY * 0.9**attempt
+            likely = _LIKELY * 0.9 ** (attempt % _FEWER)
             names = [name for name in children if name in must or (name in may and self._chance.random() < likely)]
             made = {name: self._drawn(f"{path}.{name}", children[name], _model_of(model, name)) for name in names}
             made = _fitted(made) if model is ServiceRegistrationSpec else made
@@ -239,7 +241,8 @@ def _fitted(spec: Spec) -> Spec:
         spec.pop("checksFromProbes", None)
     if "endpoints" not in spec:
         return spec
-    spec.get("service", {}).pop("port", None)
+    for name in ("port", "ports", "defaultPort"):
+        spec.get("service", {}).pop(name, None)
     checks = [check for check in spec.get("checks", ()) if "readiness" not in check]
     for probe in (check[kind] for check in checks for kind in WITH_PORT if kind in check):
         if isinstance(probe.get("port"), str):
