@@ -193,7 +193,8 @@ class Check(Model):
     )
     failures_before_warning: Annotated[int, Field(ge=0, le=100)] | None = Field(
         default=None,
-        description="Consecutive failures after which the check turns warning; default: failuresBeforeCritical.",
+        description="Consecutive failures after which the check turns warning, at most "
+        "failuresBeforeCritical; default: that.",
     )
     failures_before_critical: Annotated[int, Field(ge=0, le=100)] | None = Field(
         default=None, description="Consecutive failures after which the check turns critical; default 0: at once."
@@ -224,10 +225,10 @@ class Check(Model):
             lambda self: self.ttl is None or not (self.interval or self.timeout or self.counts),
         ),
         Rule(
-            "!has(self.failuresBeforeWarning) || !has(self.failuresBeforeCritical) || "
-            "self.failuresBeforeWarning <= self.failuresBeforeCritical",
+            "!has(self.failuresBeforeWarning) || self.failuresBeforeWarning <= "
+            "(has(self.failuresBeforeCritical) ? self.failuresBeforeCritical : 0)",
             "must have failuresBeforeWarning at most failuresBeforeCritical",
-            lambda self: (self.failures_before_warning or 0) <= (self.failures_before_critical or 100),
+            lambda self: (self.failures_before_warning or 0) <= (self.failures_before_critical or 0),
         ),
     )
 

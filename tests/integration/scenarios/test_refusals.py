@@ -54,6 +54,7 @@ def refusal(cluster: Cluster, manifest: dict, path: str = PATH) -> str:
             {"checks": [TCP | {"failuresBeforeWarning": 5, "failuresBeforeCritical": 2}]},
             "must have failuresBeforeWarning at most failuresBeforeCritical",
         ),
+        ({"checks": [TCP | {"failuresBeforeWarning": 2}]}, "must have failuresBeforeWarning at most"),
         ({"endpoints": [ENDPOINT], "service": {"port": 80}}, "must not have service.port or service.ports"),
         (
             {"endpoints": [ENDPOINT], "service": {"ports": {"a": 80}}},

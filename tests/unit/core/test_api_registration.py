@@ -70,7 +70,6 @@ def required(operator: str, *values: str) -> dict[str, Any]:
         checked(tcp(tcp={"port": "http"}, interval="1s", timeout="100ms")),
         checked(tcp(interval="1h", timeout="1m", deregisterCriticalServiceAfter="720h")),
         checked(tcp(failuresBeforeWarning=2, failuresBeforeCritical=2)),
-        checked(tcp(failuresBeforeWarning=2)),
         checked(tcp(initialStatus="passing", notes="x" * 512)),
         checked(http(path="/a?b=c", scheme="https", method="HEAD", headers=[{"name": "X-A", "value": "b"}])),
         of_endpoints(endpoint(address="2001:db8::1"), endpoint("second", address="10.0.0.1", meta={"role": "x"})),
@@ -160,6 +159,10 @@ def test_what_is_well_formed_is_taken(spec: Any) -> None:
         (checked({"name": "r", "readiness": {}, "interval": "5s"}), "spec.checks[0]", "nothing is probed"),
         (checked({"name": "r", "readiness": {}, "failuresBeforeWarning": 0}), "spec.checks[0]", "nothing is probed"),
         (checked({"name": "r", "readiness": {}, "initialStatus": "passing"}), "spec.checks[0]", "nothing is probed"),
+        *(
+            (checked(tcp(**counts)), "spec.checks[0]", "must have failuresBeforeWarning at most failuresBeforeCritical")
+            for counts in ({"failuresBeforeWarning": 2}, {"failuresBeforeWarning": 1, "failuresBeforeCritical": 0})
+        ),
         (
             checked(tcp(failuresBeforeWarning=3, failuresBeforeCritical=2)),
             "spec.checks[0]",
