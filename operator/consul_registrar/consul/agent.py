@@ -211,12 +211,17 @@ class AgentRegistry:
     # --- where an instance stands ---
 
     def place(self, node: Node | None, identity: str, standing: Sequence[Instance]) -> str | Reason:
-        """The agent on the Pod's node; for endpoints where it stands, else a ready one chosen by rendezvous hash."""
+        """The agent on the Pod's node; for endpoints where it stands, else a ready one chosen by rendezvous hash.
+
+        It may stand at an agent that was not asked yet.
+        """
         if self._settings.host:
             return self._node_or_reason(self._sessions[FIXED])
         if node is not None:
             return self._place_on(node)
         ready = [session.node for session in self._sessions.values() if session.ready]
+        if not standing and any(session.phase is Phase.CONNECTING for session in self._sessions.values()):
+            return Reason(CONNECTING, "not every agent was asked yet what it holds")
         if not ready:
             return Reason("NoAgentReady", f"none of the {len(self._sessions)} Consul agents answers")
         return choose(ready, identity, standing)

@@ -173,6 +173,28 @@ async def test_endpoints_stay_where_they_stand_and_are_spread_else(consul: Consu
         assert both.registry.status().agents == 1
 
 
+async def test_what_may_stand_anywhere_waits_until_each_agent_was_asked_what_it_holds(consul: Consul, truth):
+    """Else an operator that starts would register anew what stands at the agent that answers last."""
+    agents = [agent.http_addr for agent in consul.agents.values()]
+    answers = asyncio.Event()
+
+    async def late(request):
+        is_late = request.host.startswith("localhost")
+        if is_late:
+            await answers.wait()
+        return await passed_on(request, agents[is_late])
+
+    async with serving(late) as server:
+        nodes = {"node-1": node("node-1", "127.0.0.1"), "node-2": node("node-2", "localhost")}
+        async with running(AgentSettings(port=server.port), nodes) as both:
+            place = both.registry.place
+            await eventually(lambda: both.registry.status().agents_ready == 1)
+            assert place(None, "endpoint-0", ()).code == "AgentConnecting"
+            assert place(None, "endpoint-0", [web("node-1", "a")]) == "node-1"
+            answers.set()
+            await eventually(lambda: {place(None, f"endpoint-{n}", ()) for n in range(20)} == {"node-1", "node-2"})
+
+
 async def test_a_node_that_goes_takes_its_instances_out_of_sight(consul: Consul, truth):
     nodes = {"node-1": node("node-1", truth.agent.address)}
     async with running(AgentSettings(), nodes) as one:
