@@ -4,6 +4,8 @@ Decides what Consul would refuse, or would take for something else, before it is
 decided in `desired.py`. Everything here raises Unpublishable.
 """
 
+import hashlib
+import json
 import re
 from collections.abc import Mapping
 
@@ -63,6 +65,11 @@ def tags_of(texts: list[str], values: fieldpath.Values) -> tuple[str, ...]:
             message = f"spec.service.tags: {tag!r} must be 1 to {_MAX_TAG} printable characters"
             raise Unpublishable("ValueInvalid", message)
     return tuple(sorted(tags))
+
+
+def tags_hash(tags: tuple[str, ...]) -> str:
+    """What tells an edit of the spec's tags, where those that stand are others' to edit (`enableTagOverride`)."""
+    return hashlib.sha256(json.dumps(tags).encode()).hexdigest()[:16]
 
 
 def meta_of(

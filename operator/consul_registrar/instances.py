@@ -19,7 +19,7 @@ from consul_registrar.api.registration import (
 from consul_registrar.checks import Target, Unpublishable, checks_of, named_ports, published_port, service_port
 from consul_registrar.exposure import address_of, values_of
 from consul_registrar.facts import Facts
-from consul_registrar.filling import meta_of, name_of, tagged_of, tags_of, weights_of
+from consul_registrar.filling import meta_of, name_of, tagged_of, tags_hash, tags_of, weights_of
 from consul_registrar.model import Check, Instance, NamedPort, Node, Owner, Pod
 from consul_registrar.objects import Registration
 from consul_registrar.services import parts_of
@@ -88,14 +88,16 @@ def _made(facts: Facts, place: str, service: str, spec: ServiceRegistrationSpec)
 
 
 def _instance(facts: Facts, place: str, service: str, spec: Service, made: _Made) -> Instance:
-    own = {**made.meta, **_owner_meta(facts.owner), **made.own}
+    tags = tuple(sorted({*tags_of(spec.tags, made.values), *made.tags}))
+    asked = {model.META_TAGS: tags_hash(tags)} if spec.enable_tag_override else {}
+    own = {**made.meta, **_owner_meta(facts.owner), **made.own, **asked}
     return Instance(
         node=place,
         id=made.id,
         service=service,
         address=made.address,
         port=made.port,
-        tags=tuple(sorted({*tags_of(spec.tags, made.values), *made.tags})),
+        tags=tags,
         meta=meta_of(spec.meta, made.values, own, made.checks),
         checks=made.checks,
         tag_override=spec.enable_tag_override,

@@ -122,6 +122,7 @@ META_ENDPOINT = "k8s-endpoint"
 META_SERVICE = "k8s-service"
 META_SERVICE_UID = "k8s-service-uid"
 META_HASH = "k8s-checks-hash"
+META_TAGS = "k8s-tags-hash"
 META_NONCE = "k8s-nonce"
 META_ORPHANED = "orphaned-from"
 

@@ -39,7 +39,11 @@ _OWNERSHIP = (
     model.META_NAMESPACE,
     model.META_REGISTRATION,
     model.META_HASH,
+    model.META_TAGS,
 )
+
+
+_HASHES = {model.META_HASH, model.META_TAGS, model.META_NONCE}
 
 
 def plan(want: Want, standing: Sequence[Instance], strangers: Sequence[Instance] = ()) -> tuple[Change, ...]:
@@ -126,7 +130,7 @@ def _update(wanted: Instance, have: Instance) -> tuple[Change, ...]:
 
 
 def _cause(wanted: Instance, have: Instance) -> Cause:
-    if _fields(wanted) != _fields(have):
+    if not _same_fields(wanted, have):
         return Cause.EDITED
     return Cause.ROTATED if have.outdated else Cause.DRIFT
 
@@ -148,7 +152,7 @@ def _to_define(wanted: Instance, have: Instance) -> tuple[Check, ...]:
     missing = tuple(c for c in wanted.checks if c.id not in known)
     if have.meta_value(model.META_HASH) == mine:
         return missing
-    return wanted.checks if missing or _fields(wanted) != _fields(have) else missing
+    return wanted.checks if missing or not _same_fields(wanted, have) else missing
 
 
 def _comparable_hash(wanted: Instance, have: Instance) -> str:
@@ -160,11 +164,18 @@ def _comparable_hash(wanted: Instance, have: Instance) -> str:
 
 def same_fields(wanted: Instance, have: Instance) -> bool:
     """Whether the service itself is as wanted; its checks apart."""
-    return _fields(wanted) == _fields(have) and _comparable_hash(wanted, have) == wanted.meta_value(model.META_HASH)
+    same_checks = _comparable_hash(wanted, have) == wanted.meta_value(model.META_HASH)
+    return same_checks and _same_fields(wanted, have)
+
+
+def _same_fields(wanted: Instance, have: Instance) -> bool:
+    """Where others may edit the tags it is compared which ones were asked for; an older version didn't note it."""
+    asked = have.meta_value(model.META_TAGS) in {"", wanted.meta_value(model.META_TAGS)}
+    return asked and _fields(wanted) == _fields(have)
 
 
 def _fields(i: Instance) -> tuple[object, ...]:
-    meta = tuple(pair for pair in i.meta if pair[0] not in {model.META_HASH, model.META_NONCE})
+    meta = tuple(pair for pair in i.meta if pair[0] not in _HASHES)
     tags = () if i.tag_override else i.tags
     return (i.service, i.address, i.port, tags, meta, i.tag_override, i.weights, i.tagged, i.ports)
 

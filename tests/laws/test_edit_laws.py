@@ -69,12 +69,7 @@ def edit(consul: Consul, known: Facts) -> tuple[Change, ...]:
 
 def told(consul: Consul) -> list[Instance]:
     """What stands; what a probe found by itself is not ours."""
-    return [
-        replace(
-            i, checks=tuple(map(_told, sorted(i.checks, key=lambda c: c.id))), tags=() if i.tag_override else i.tags
-        )
-        for i in consul.standing
-    ]
+    return [replace(i, checks=tuple(map(_told, sorted(i.checks, key=lambda c: c.id)))) for i in consul.standing]
 
 
 def _told(check: Check) -> Check:

@@ -138,7 +138,9 @@ class Service(Model):
         json_schema_extra=cel(_ADDRESS_NAMES_CEL),
     )
     enable_tag_override: bool = Field(
-        default=False, description="Let others edit the tags in Consul's catalog; they are not set right any more."
+        default=False,
+        description="Let others edit the tags in Consul's catalog: they are not set right any more, but written anew "
+        "when they are edited here.",
     )
 
     rules = (

@@ -7,7 +7,7 @@ import pytest
 
 from consul_registrar.changes import Cause, Change, Deregister, DropCheck, Feed, Register
 from consul_registrar.desired import Absent, Kept, Orphaned, Present
-from consul_registrar.model import META_HASH, META_NONCE, Check, Health, Instance
+from consul_registrar.model import META_HASH, META_NONCE, META_TAGS, Check, Health, Instance
 from consul_registrar.plan import allowed, plan, same_fields
 from unit.core.build import instance, of_pods, pod, reason, registration
 
@@ -238,6 +238,21 @@ def test_a_hash_of_another_version_ends_with_the_definitions_it_stood_for(fields
 def test_tags_that_others_may_edit_are_no_difference() -> None:
     wanted = replace(WANTED, tag_override=True)
     assert plan(Present(wanted), (read_back(wanted, tags=("edited",)),)) == ()
+
+
+def tagged(*tags: str) -> Instance:
+    return instance(of_pods(service={"tags": list(tags), "enableTagOverride": True}))
+
+
+def test_tags_that_others_may_edit_are_written_anew_when_the_spec_asks_for_others() -> None:
+    (change,) = plan(Present(tagged("v2")), (read_back(tagged("v1"), tags=("edited",)),))
+    assert isinstance(change, Register)
+    assert (change.instance.tags, change.define, change.cause) == (("v2",), (), Cause.EDITED)
+
+
+def test_tags_that_others_may_edit_are_left_where_an_older_version_did_not_note_which_were_asked_for() -> None:
+    older = with_meta(read_back(tagged("v1"), tags=("edited",)), **{META_TAGS: None})
+    assert plan(Present(tagged("v1")), (older,)) == ()
 
 
 def test_the_readiness_that_went_wrong_is_what_is_fed() -> None:
