@@ -85,6 +85,14 @@ demo: venv tools ## Three Pods into Consul, scaled, broken and gone, step by ste
 demo-down: venv ## End what `make demo` started
 	@$(PY) -m demo down
 
+.PHONY: specs
+specs: venv tools ## Specs made from the schema, edited and deleted by chance (ROUNDS=20 SEED=1)
+	$(PY) -m pytest tests/integration/test_generated_specs.py -q --rounds=$(or $(ROUNDS),20) --seed=$(or $(SEED),1)
+
+.PHONY: record
+record: venv tools ## What this version leaves in Consul, as test data for the next ones: tests/recorded/<version>.json
+	@PYTHONPATH=$(PYTHONPATH):tests:tests/integration $(PY) -m recorded.record
+
 .PHONY: lock
 lock: venv ## Choose the dependencies' versions anew
 	@$(PY) -m pip install --quiet uv

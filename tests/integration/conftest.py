@@ -72,3 +72,14 @@ def one_agent(cluster: Cluster) -> Iterator[str]:
     cluster.kubectl("apply", "-f", "-", stdin=manifest)
     yield node
     cluster.kubectl("delete", "cconn", "one-agent", "--ignore-not-found", "--timeout=60s")
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--rounds", type=int, default=1, help="rounds of what is done by chance")
+    parser.addoption("--seed", type=int, default=1, help="that of the first round; the next has the next one")
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    if "round_seed" in metafunc.fixturenames:
+        first, rounds = metafunc.config.getoption("seed"), metafunc.config.getoption("rounds")
+        metafunc.parametrize("round_seed", range(first, first + rounds))
