@@ -87,6 +87,7 @@ class Shop:
             "spec.consulRefs[].name": ("agents", "catalog"),
             "spec.service.name": [own, f"{own}-other", f"{own}-$(metadata.labels['track']:-none)"],
             "spec.service.port": _PORTS,
+            "spec.service.ports.*": _PORTS,
             "spec.service.meta{}": ("a", "b-1", "C_2"),
             "spec.service.weights.passing": (1, 10, "$(metadata.labels['weight']:-3)"),
             "spec.service.weights.warning": (0, 1, "$(metadata.labels['weight']:-3)"),
@@ -108,6 +109,8 @@ class Shop:
             "spec.checks[].http.headers[].valueFrom.secretKeyRef": ({"name": "probe", "key": "token"},),
         }
         values |= {f"spec.checks[].{kind}.port": (*_PORTS, 9) for kind in ("tcp", "http", "grpc", "udp", "h2ping")}
+        named = ("ports{}", "defaultPort")
+        values |= {f"spec.{at}.{what}": ("http", "admin") for at in ("service", "endpoints[]") for what in named}
         without = _AGENTS_ALONE if lane != "agents" else frozenset()
         return Chances(self.chance, Pool(values, without | {"spec.suspend", "spec.checksFromProbes"}, often=1.0))
 
