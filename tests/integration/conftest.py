@@ -81,5 +81,5 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "round_seed" in metafunc.fixturenames:
-        first, rounds = metafunc.config.getoption("seed"), metafunc.config.getoption("rounds")
+        first, rounds = metafunc.config.getoption("seed", 1), metafunc.config.getoption("rounds", 1)
         metafunc.parametrize("round_seed", range(first, first + rounds))

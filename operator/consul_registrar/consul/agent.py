@@ -213,7 +213,7 @@ class AgentRegistry:
     def place(self, node: Node | None, identity: str, standing: Sequence[Instance]) -> str | Reason:
         """The agent on the Pod's node; for endpoints where it stands, else a ready one chosen by rendezvous hash.
 
-        It may stand at an agent that was not asked yet.
+        What isn't seen to stand anywhere may stand at an agent that was not asked yet: then it waits.
         """
         if self._settings.host:
             return self._node_or_reason(self._sessions[FIXED])
