@@ -57,7 +57,7 @@ def _play(shop: Shop, pairs: list[Pair], seen: Seen) -> int:
                 shop.put(name, shop.renamed(pair.spec_of(name, stage), pair.one, name))
         says = shop.settled(shop.specs)
         if stage == 0:
-            fresh, fresh_says = told(shop), says
+            fresh, fresh_says = eventually(lambda: _arrived(shop)), says
         else:
             compared += _compare(shop, pairs, stage, fresh, fresh_says)
         until, standing = as_of(cluster, namespace)
@@ -89,6 +89,14 @@ def _compare(shop: Shop, pairs: list[Pair], stage: int, fresh: Told, fresh_says:
 
     eventually(as_fresh)
     return len(whole)
+
+
+def _arrived(shop: Shop) -> Told:
+    """What stands of each, once the catalog holds what the agents hold: they tell it a moment later."""
+    cluster, namespace = shop.world.cluster, shop.world.namespace
+    in_mode = [each for each in in_catalog(cluster, namespace) if each.meta["k8s-connection"] == "agents"]
+    assert {each.gist for each in in_mode} == {each.gist for each in at_agents(cluster, namespace)}
+    return told(shop)
 
 
 def told(shop: Shop) -> Told:

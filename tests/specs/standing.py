@@ -22,7 +22,7 @@ Subject = tuple[str, tuple[str, str]]
 _OWN = ("k8s-registration", "k8s-checks-hash", "k8s-nonce")
 _CONSULS_OWN = ("lan_ipv4", "wan_ipv4", "lan_ipv6", "wan_ipv6")
 _SAID = ("readiness", "draining")
-"""The checks of which the operator says how they are."""
+"""The kinds of checks of which the operator says how they are."""
 
 
 @dataclass(frozen=True)
@@ -46,6 +46,12 @@ class Standing:
         """What it stands for."""
         what = self.meta.get("k8s-pod-uid") or self.meta["k8s-endpoint"]
         return self.registration, (self.meta["k8s-connection"], what)
+
+    @property
+    def gist(self) -> tuple[str, frozenset[tuple[str, str]]]:
+        """What tells two states of one instance apart that follow each other within a moment."""
+        said = {check["CheckID"]: check["Status"] if _is_said(check) else "" for check in self.checks}
+        return self.service["ID"], frozenset(said.items())
 
     @property
     def place(self) -> str:
@@ -73,10 +79,14 @@ class Standing:
 
 
 def _told(check: Row, instance_id: str) -> Row:
-    kind = check["CheckID"].removeprefix(instance_id)
-    said = kind.rpartition(":")[2] in _SAID
     shown = {key: check.get(key) for key in ("Name", "Type", "Notes", "Interval", "Timeout")}
-    return shown | {"id": kind, "status": check["Status"] if said else None}
+    status = check["Status"] if _is_said(check) else None
+    return shown | {"id": check["CheckID"].removeprefix(instance_id), "status": status}
+
+
+def _is_said(check: Row) -> bool:
+    """Whether it is the operator that says how the check is."""
+    return check["CheckID"].rpartition(":")[2] in _SAID
 
 
 def in_catalog(cluster: Cluster, namespace: str) -> list[Standing]:
