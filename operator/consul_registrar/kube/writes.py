@@ -7,7 +7,7 @@ try again, is the callers'. Events are in `events.py`.
 import base64
 import binascii
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from urllib.parse import quote
 
 import msgspec
@@ -64,9 +64,31 @@ class _Object(msgspec.Struct):
     metadata: _Meta
 
 
-async def add_finalizer(client: KubeClient, path: str, uid: str, finalizer: str) -> None:
-    """Add a finalizer, unless the object has it, or is not that of the UID any more. Raises `KubeError`."""
-    await _edit_finalizers(client, path, uid, finalizer, _addition)
+async def add_finalizer(
+    client: KubeClient, path: str, uid: str, finalizer: str, seen: tuple[int, Sequence[str]] | None = None
+) -> None:
+    """Add a finalizer, unless the object has it, or is not that of the UID any more. Raises `KubeError`.
+
+    `seen`: version and finalizers of the object as it was seen last; while it is of that version it isn't read again.
+    """
+    if seen is None or not await _is_added(client, path, uid, finalizer, *seen):
+        await _edit_finalizers(client, path, uid, finalizer, _addition)
+
+
+async def _is_added(
+    client: KubeClient, path: str, uid: str, finalizer: str, version: int, finalizers: Sequence[str]
+) -> bool:
+    """Whether the object was as it was seen, so that the finalizer could be added to what it had."""
+    operations: Operations = [
+        {"op": "test", "path": "/metadata/uid", "value": uid},
+        {"op": "test", "path": "/metadata/resourceVersion", "value": str(version)},
+        {"op": "add", "path": "/metadata/finalizers", "value": list(dict.fromkeys([*finalizers, finalizer]))},
+    ]
+    try:
+        await client.json_patch(path, operations)
+    except (NotFound, Conflict, Invalid):  # a test that fails is answered with 422
+        return False
+    return True
 
 
 async def remove_finalizer(client: KubeClient, path: str, uid: str, finalizer: str) -> None:

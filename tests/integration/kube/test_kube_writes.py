@@ -81,6 +81,28 @@ async def test_finalizers_are_added_once_and_removed_beside_those_of_others(clie
     assert finalizers(await read(client, namespace)) == []
 
 
+async def test_an_object_that_is_as_it_was_seen_gets_its_finalizer_without_being_read(
+    client: KubeClient, namespace: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    where, uid = REGISTRATION.path(namespace, "web"), (await registration(client, namespace)).uid
+    await add_finalizer(client, where, uid, OTHER)
+    seen = await read(client, namespace)
+    with monkeypatch.context() as without_reads:
+        without_reads.delattr(KubeClient, "get")
+        await add_finalizer(client, where, uid, FINALIZER, (seen.version, finalizers(seen)))
+    assert finalizers(await read(client, namespace)) == [OTHER, FINALIZER]
+
+
+async def test_a_finalizer_goes_beside_those_that_came_after_the_object_was_seen(
+    client: KubeClient, namespace: str
+) -> None:
+    seen = await registration(client, namespace)
+    where = REGISTRATION.path(namespace, "web")
+    await add_finalizer(client, where, seen.uid, OTHER)
+    await add_finalizer(client, where, seen.uid, FINALIZER, (seen.version, finalizers(seen)))
+    assert finalizers(await read(client, namespace)) == [OTHER, FINALIZER]
+
+
 async def test_finalizers_survive_many_writers(client: KubeClient, namespace: str) -> None:
     where, uid = REGISTRATION.path(namespace, "web"), (await registration(client, namespace)).uid
     names = {f"example.com/{number}" for number in range(4)}
