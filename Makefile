@@ -77,6 +77,10 @@ BENCH := $(if $(PODS),--pods=$(PODS)) $(if $(ONLY),--only=$(ONLY)) $(if $(BEFORE
 bench: venv tools ## Measure every budget of the design; writes build/bench.json (PODS=, ONLY=, BEFORE=, STRICT=1)
 	PYTHONPATH=$(PYTHONPATH):$(CURDIR)/tests $(PY) -m bench $(BENCH)
 
+.PHONY: screens
+screens: venv ## Pictures of the status page in build/screens, by headless Chromium (apt-get install chromium)
+	@$(PY) -m screens build/screens
+
 .PHONY: demo
 demo: venv tools ## Three Pods into Consul, scaled, broken and gone, step by step; leaves everything running
 	@$(PY) -m demo up

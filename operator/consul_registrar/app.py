@@ -14,6 +14,7 @@ import socket
 import time
 from collections.abc import Sequence
 from collections.abc import Set as AbstractSet
+from contextlib import AbstractAsyncContextManager, nullcontext
 from typing import Any, Protocol
 
 from consul_registrar import health, kube, metrics, times, token_status
@@ -51,10 +52,6 @@ logger = logging.getLogger(__name__)
 _CONCURRENCY = 2048
 #: The same for a process that doesn't lead; its looks wait for nothing.
 _LOOKS = 1
-#: Seconds without a word from the API server after which what we know counts as stale (bookmarks come every minute).
-_STALE = 120.0
-#: The same for custom resources, which kopf watches: it tells of no bookmarks, so silence is normal between two lists.
-_STALE_RESOURCES = 900.0
 #: Objects that are made before garbage is looked for among them. Nearly all that are made go by themselves, or stay.
 _GARBAGE = 50_000
 _CLOSED = "the handler is closed"
@@ -65,12 +62,9 @@ def _identity() -> str:
     return f"{os.environ.get('HOSTNAME') or socket.gethostname()}-{secrets.token_hex(4)}"
 
 
-class Source(Protocol):
+class Source(health.Watched, Protocol):
     """Something that is listed and watched."""
 
-    @property
-    def synced(self) -> asyncio.Event: ...
-    def staleness(self) -> float: ...
     def doubt(self) -> None: ...
     async def run(self) -> None: ...
 
@@ -261,7 +255,7 @@ class Operator:
         host, port = split_address(self._settings.health_address)
         runner = await health.serve(host, port, self._unready, self._refresh_metrics)
         try:
-            async with asyncio.TaskGroup() as group:
+            async with self._status_page(), asyncio.TaskGroup() as group:
                 for source in self._sources().values():
                     group.create_task(source.run())
                 await self._caches_filled()
@@ -269,6 +263,22 @@ class Operator:
                 group.create_task(self._serve_terms())
         finally:
             await runner.cleanup()
+
+    def _status_page(self) -> AbstractAsyncContextManager[None]:
+        """The status page where it is asked for; else not even its code is loaded."""
+        if not self._settings.status_page_address:
+            return nullcontext()
+        from consul_registrar import status_page
+
+        known = status_page.Known(
+            self._settings.cluster,
+            self._cache,
+            self._consuls,
+            self._quarantine,
+            self._leadership.may_write,
+            self._unready,
+        )
+        return status_page.serving(*split_address(self._settings.status_page_address), known)
 
     async def _serve_terms(self) -> None:
         """Lead whenever we may; in between stand by, with caches kept warm."""
@@ -333,13 +343,7 @@ class Operator:
 
     def _unready(self) -> str:
         """Why this process can't be trusted to know the cluster, "" where it can."""
-        for name, source in self._watched().items():
-            if not source.synced.is_set():
-                return f"{name} were not listed completely yet"
-            limit = _STALE_RESOURCES if name == "customresources" else _STALE
-            if source.staleness() > limit:
-                return f"nothing was heard of {name} for {source.staleness():.0f} s"
-        return ""
+        return health.unready(self._watched())
 
     def _refresh_metrics(self) -> None:
         metrics.leading.labels("consul-registrar").set(self._leadership.may_write())

@@ -4,7 +4,9 @@ Alive: the loop turns. Ready: everything that is watched was listed completely a
 makes nobody unready: restarting wouldn't help it, and status says so already.
 """
 
-from collections.abc import Callable
+import asyncio
+from collections.abc import Callable, Mapping
+from typing import Protocol
 
 from aiohttp import web
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
@@ -15,7 +17,32 @@ from consul_registrar.metrics import REGISTRY
 Unready = Callable[[], str]
 
 
-async def serve(host: str, port: int, unready: Unready, refresh: Callable[[], None]) -> web.AppRunner:
+#: Seconds without a word from the API server after which what we know counts as stale (bookmarks come every minute).
+_STALE = 120.0
+#: The same for custom resources, which kopf watches: it tells of no bookmarks, so silence is normal between two lists.
+_STALE_RESOURCES = 900.0
+
+
+class Watched(Protocol):
+    """Something that is listed and watched."""
+
+    @property
+    def synced(self) -> asyncio.Event: ...
+    def staleness(self) -> float: ...
+
+
+def unready(watched: Mapping[str, Watched]) -> str:
+    """Why this process can't be trusted to know the cluster, "" where it can."""
+    for name, source in watched.items():
+        if not source.synced.is_set():
+            return f"{name} were not listed completely yet"
+        limit = _STALE_RESOURCES if name == "customresources" else _STALE
+        if source.staleness() > limit:
+            return f"nothing was heard of {name} for {source.staleness():.0f} s"
+    return ""
+
+
+async def serve(host: str, port: int, why_unready: Unready, refresh: Callable[[], None]) -> web.AppRunner:
     """Start to answer; the caller cleans the runner up. `refresh` brings gauges up to date before each scrape.
 
     Raises OSError where the address can't be bound.
@@ -25,7 +52,7 @@ async def serve(host: str, port: int, unready: Unready, refresh: Callable[[], No
         return web.Response(text="ok\n")
 
     async def readyz(_: web.Request) -> web.Response:
-        reason = unready()
+        reason = why_unready()
         return web.Response(text=f"{reason or 'ok'}\n", status=503 if reason else 200)
 
     async def metrics(_: web.Request) -> web.Response:

@@ -14,7 +14,10 @@ from consul_registrar.objects import Connection, Meta
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """How one operator runs. Addresses are host:port; no namespaces means all; `resync` in seconds."""
+    """How one operator runs. Addresses are host:port; no namespaces means all; `resync` in seconds.
+
+    No `status_page_address` means no status page.
+    """
 
     cluster: str
     namespaces: tuple[str, ...] = ()
@@ -22,6 +25,7 @@ class Settings:
     log_format: str = "console"
     log_level: str = "info"
     health_address: str = "0.0.0.0:8080"
+    status_page_address: str = ""
     environment: Mapping[str, str] = field(default_factory=dict, repr=False)
     mode: str = ""
     lease: str = "default/consul-registrar"

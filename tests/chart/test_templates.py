@@ -381,6 +381,33 @@ def test_a_network_policy_lets_out_to_consul_and_the_api_server_and_in_to_metric
         assert spec["podSelector"]["matchLabels"].items() <= each["metadata"]["labels"].items()
 
 
+def test_the_status_page_is_served_and_let_in_only_where_it_is_asked_for() -> None:
+    readers = [{"podSelector": {"matchLabels": {"app": "proxy"}}}]
+    policy = {"networkPolicy": {"enabled": True, "readersFrom": readers, "scrapersFrom": [{"podSelector": {}}]}}
+    for objects in (rendered(**policy), rendered(statusPage={"enabled": False}, **policy)):
+        assert not any("--status-page-address" in argument for argument in container(objects)["args"])
+        assert f"{NAME}-status" not in {each["metadata"]["name"] for each in objects}
+        assert len(one(objects, "NetworkPolicy")["spec"]["ingress"]) == 1
+    objects = rendered(statusPage={"enabled": True, "service": {"port": 80, "annotations": {"a": "b"}}}, **policy)
+    assert "--status-page-address=0.0.0.0:8081" in container(objects)["args"]
+    (port,) = [each for each in container(objects)["ports"] if each["containerPort"] == 8081]
+    service = one(objects, "Service", f"{NAME}-status")
+    assert service["spec"]["ports"] == [{"name": "http", "port": 80, "targetPort": port["name"]}]
+    assert service["metadata"]["annotations"] == {"a": "b"}
+    assert service["spec"]["selector"].items() <= pod(objects)["metadata"]["labels"].items()
+    ingress = one(objects, "NetworkPolicy")["spec"]["ingress"]
+    assert [(rule["ports"][0]["port"], rule["from"]) for rule in ingress] == [
+        (8080, [{"podSelector": {}}]),
+        (8081, readers),
+    ]
+
+
+def test_a_status_page_without_a_service_is_for_those_who_forward_a_port() -> None:
+    objects = rendered(statusPage={"enabled": True, "service": {"enabled": False}})
+    assert "--status-page-address=0.0.0.0:8081" in container(objects)["args"]
+    assert f"{NAME}-status" not in {each["metadata"]["name"] for each in objects}
+
+
 def test_extra_objects_are_rendered_as_templates() -> None:
     given = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "{{ .Release.Name }}-a"}}
     text = 'apiVersion: v1\nkind: ConfigMap\nmetadata: {name: "{{ .Values.clusterName }}-b"}\n'
@@ -399,6 +426,7 @@ def test_the_pod_of_helm_test_is_where_the_operator_looks() -> None:
 REFUSED: list[tuple[str, dict[str, Any], str]] = [
     ("a typing mistake", {"tpyo": 1}, "'tpyo' not allowed"),
     ("one further down", {"metrics__serviceMonitor__interval_": "1s"}, "'interval_' not allowed"),
+    ("one in the status page", {"statusPage__service__prot": 80}, "'prot' not allowed"),
     ("one in the connection", {"connection__spec__adresses": ["http://c:8500"]}, "'adresses' not allowed"),
     ("one deep in the connection", {"connection__spec__tls": {"caFile": "/x"}}, "'caFile' not allowed"),
     ("no name of the cluster", {"clusterName": ""}, "clusterName must be set"),

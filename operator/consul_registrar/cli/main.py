@@ -84,6 +84,13 @@ def main() -> None:
     help="host:port for /healthz, /readyz and /metrics.",
 )
 @click.option(
+    "--status-page-address",
+    default="",
+    envvar="CONSUL_REGISTRAR_STATUS_PAGE_ADDRESS",
+    show_envvar=True,
+    help="host:port of the status page, as 127.0.0.1:8081; empty: none. It has no login: who reaches it reads it.",
+)
+@click.option(
     "--lease",
     default="default/consul-registrar",
     envvar="CONSUL_REGISTRAR_LEASE",
@@ -131,6 +138,7 @@ def run(
     log_format: str,
     log_level: str,
     health_address: str,
+    status_page_address: str,
     lease: str,
     resync: float,
     readiness_gate: bool,
@@ -144,7 +152,8 @@ def run(
         pod_selector=pod_selector,
         log_format=log_format,
         log_level=log_level,
-        health_address=_address(health_address),
+        health_address=_address(health_address, "--health-address"),
+        status_page_address=status_page_address and _address(status_page_address, "--status-page-address"),
         environment={name: value for name, value in os.environ.items() if name.startswith("CONSUL_")},
         mode=mode,
         lease=lease,
@@ -161,7 +170,7 @@ def run(
     except LoginFailed as error:
         sys.exit(f"consul-registrar: {error}")
     except OSError as error:
-        sys.exit(f"consul-registrar: {settings.health_address} can't be listened on: {error}")
+        sys.exit(f"consul-registrar: an address can't be listened on: {error}")
 
 
 def _cluster_name(name: str) -> str:
@@ -172,11 +181,11 @@ def _cluster_name(name: str) -> str:
     return name
 
 
-def _address(address: str) -> str:
+def _address(address: str, flag: str) -> str:
     try:
         split_address(address)
     except ValueError as error:
-        raise click.BadParameter(str(error), param_hint="--health-address") from error
+        raise click.BadParameter(str(error), param_hint=flag) from error
     return address
 
 

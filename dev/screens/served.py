@@ -1,0 +1,22 @@
+"""The status page about something that was made up, at a loopback address."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+
+from aiohttp import web
+
+from consul_registrar.status_page.serve import Look, application
+
+
+@asynccontextmanager
+async def served(look: Callable[[], Look]) -> AsyncIterator[str]:
+    """The page about a sample; its URL."""
+    runner = web.AppRunner(application(look), access_log=None)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    try:
+        yield f"http://127.0.0.1:{runner.addresses[0][1]}"
+    finally:
+        await runner.cleanup()
