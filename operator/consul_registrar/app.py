@@ -17,7 +17,7 @@ from collections.abc import Set as AbstractSet
 from contextlib import AbstractAsyncContextManager, nullcontext
 from typing import Any, Protocol
 
-from consul_registrar import health, kube, metrics, times, token_status
+from consul_registrar import health, kube, logs, metrics, times, token_status
 from consul_registrar.acceptance import Acceptance
 from consul_registrar.annotated import Workload
 from consul_registrar.arrivals import Connections, Namespaces, Nodes, Pods, Registrations, endpoints_in, pods_beside
@@ -367,6 +367,7 @@ async def run(settings: Settings) -> None:
     loop.set_exception_handler(_tell)
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
+    logs.heed_signals(loop, settings.log_level)
     # The lease has connections of its own: it must not wait behind a crowd of other requests.
     async with kube.KubeClient(kube.login) as client, kube.KubeClient(kube.login) as apart:
         leadership = kube.Leadership(apart, *settings.lease_place, identity=_identity())

@@ -3,7 +3,9 @@
 Decides formats and levels; what is logged is everybody's own. The audit log is always JSON (`audit.py`).
 """
 
+import asyncio
 import logging
+import signal
 import sys
 from contextvars import ContextVar
 
@@ -11,6 +13,7 @@ from pythonjsonlogger.json import JsonFormatter
 
 from consul_registrar.model import RegistrationKey
 
+logger = logging.getLogger(__name__)
 _current: ContextVar[RegistrationKey | None] = ContextVar("registration", default=None)
 
 
@@ -72,6 +75,18 @@ def set_up(log_format: str, level: str) -> None:
     for noisy in ("kopf", "asyncio", "aiohttp"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
     _set_up_audit()
+
+
+def heed_signals(loop: asyncio.AbstractEventLoop, usual: str) -> None:
+    """Let SIGUSR1 have everything logged, and SIGUSR2 as much as usual again. Either may come twice."""
+    loop.add_signal_handler(signal.SIGUSR1, _set_level, "debug", "SIGUSR1")
+    loop.add_signal_handler(signal.SIGUSR2, _set_level, usual, "SIGUSR2")
+
+
+def _set_level(level: str, why: str) -> None:
+    """Said in a line of that level, which is shown. The audit log and libraries have levels of their own."""
+    logging.getLogger().setLevel(level.upper())
+    logger.log(logging.getLogger().level, "the log level is %s now, as %s asks", level, why)
 
 
 def _set_up_audit() -> None:
