@@ -97,7 +97,7 @@ def well() -> Sample:
     told = [registration(namespace, name, count) for namespace, name, count in _SERVICES]
     told.append(registration("crm", "legacy-crm", 2, service="crm"))
     total = sum(count for *_, count in _SERVICES) + 2
-    return Sample(told, [_catalog(total), _agents()], _changes())
+    return Sample(told, [_catalog(total - 12), _agents()], _changes())
 
 
 def with_problems() -> Sample:
@@ -134,7 +134,7 @@ def with_held_removals() -> Sample:
     )
     held = Held(24, "9f2c4e1ab07d", shown)
     total = sum(count for *_, count in _SERVICES) + 2
-    sample.connections = [_catalog(total, held), _agents()]
+    sample.connections = [_catalog(total - 12, held), _agents()]
     why = (
         "False",
         "RemovalHeld",

@@ -1,7 +1,9 @@
 """The page about everything: how it all stands, the Consuls, what is held, the registrations, the last changes."""
 
+from functools import lru_cache
+
 from consul_registrar.objects import APPROVE_REMOVALS
-from consul_registrar.overview import ConnectionRow, Counts, Held, Overview, RegistrationRow, State
+from consul_registrar.overview import ROWS, ConnectionRow, Counts, Held, Overview, RegistrationRow, State
 from consul_registrar.status_page.elements import Child, Html, el
 from consul_registrar.status_page.frame import bar, changes, document, fact, path, pill, row, table, time, why
 from consul_registrar.status_page.words import CONNECTION_LABELS, LABELS, many, number, verdict
@@ -12,6 +14,8 @@ _MARKS = {State.GOOD: "✓", State.BAD: "!", State.UNHEALTHY: "!", State.PENDING
 def overview(seen: Overview, asked: str = "") -> str:
     """The page about everything."""
     state, sentence, base = verdict(seen)
+    if not seen.replica.leads:
+        base = f"{base}. This replica stands by: another one leads and writes."
     return document(
         seen.replica,
         sentence,
@@ -150,7 +154,9 @@ def _nothing(seen: Overview) -> Html:
     )
 
 
+@lru_cache(maxsize=2 * ROWS)
 def _registration(one: RegistrationRow) -> Html:
+    """Nearly all rows are as they were when the page was asked for before."""
     service = el("span", {"class": "muted service"}, f"as {one.service}") if one.service not in {one.name, ""} else None
     name = [el("span", {"class": "muted"}, f"{one.namespace}/"), one.name]
     cells: list[tuple[str, Child]] = [

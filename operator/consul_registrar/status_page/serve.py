@@ -27,7 +27,7 @@ from consul_registrar.status_page.registration_page import detail, missing
 #: Seconds for which an answer is given again.
 FRESH = 1.0
 #: Different answers that are made in that time; whoever asks for one more is told to ask again.
-ANSWERS = 20
+ANSWERS = 10
 _ASKED = 100  # characters of a filter
 
 _HEADERS = {
