@@ -35,6 +35,7 @@ $(VENV)/.made: requirements/dev.lock pyproject.toml
 generate: venv ## Everything that is made from the code: crds/, docs/reference/, parts of the chart
 	@$(PY) -m consul_registrar.api.crd crds
 	@$(PY) -m consul_registrar.cli.reference docs/reference
+	@$(PY) -m fieldtable
 	@$(PY) -m chartgen generate
 
 .PHONY: kustomize

@@ -41,6 +41,7 @@ def reason_of(guarded: Cluster, name: str) -> str:
     return next((c["reason"] for c in conditions if c["type"] == "Ready"), "")
 
 
+@pytest.mark.shows("cconn.spec.auth.token.secretKeyRef", mode="agent")
 def test_with_the_token_of_a_secret_pods_are_registered(guarded: Cluster, operator: Operator) -> None:
     connect(guarded, "default", "consul")
     world = World(guarded, "default")
@@ -50,6 +51,7 @@ def test_with_the_token_of_a_secret_pods_are_registered(guarded: Cluster, operat
     assert len(world.passing("web", 2)) == 2
 
 
+@pytest.mark.shows("cconn.spec.auth.allowPlaintextToken", mode="agent")
 def test_a_token_is_not_sent_in_plain_text_unless_the_connection_says_so(guarded: Cluster, operator: Operator) -> None:
     connect(guarded, "careful", "consul", plaintext=False)
     eventually(lambda: reason_of(guarded, "careful") == "PlaintextTokenRefused")

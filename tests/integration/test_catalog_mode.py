@@ -34,6 +34,7 @@ def web(world: World, catalog: str) -> World:
     return world
 
 
+@pytest.mark.shows("cconn.spec.addresses", mode="catalog")
 def test_pods_stand_on_virtual_nodes_that_are_marked_as_ours(web: World) -> None:
     rows = web.health("cat").values()
     assert all(row["Node"]["Node"].startswith("test-catalog-0") for row in rows)
@@ -41,6 +42,7 @@ def test_pods_stand_on_virtual_nodes_that_are_marked_as_ours(web: World) -> None
     assert web.says("cat", "Registered")["status"] == "True"
 
 
+@pytest.mark.shows("sreg.spec.consulRefs[].name", "sreg.spec.pods.selector.matchLabels", mode="catalog")
 def test_readiness_is_mirrored_and_a_pod_that_terminates_is_gone(web: World) -> None:
     first, second = sorted(web.pods("cat"))[:2]
     web.annotate(first, ready="false")

@@ -87,6 +87,11 @@ def ready(cluster: Cluster, name: str) -> dict[str, str]:
 
 
 @pytest.mark.parametrize("mode", ["Agent", "Catalog"])
+@pytest.mark.shows(
+    "cconn.spec.tls.clientCertificate.certificate.secretKeyRef",
+    "cconn.spec.tls.clientCertificate.key.secretKeyRef",
+    "cconn.spec.tls.ca.secretKeyRef",
+)
 def test_with_the_certificate_of_a_secret_pods_are_registered(guarded: Cluster, operator: Operator, mode: str) -> None:
     keep(guarded, "client", guarded.authority.client("first"))
     name, app = connect(guarded, mode, "client"), f"{mode.lower()}-web"

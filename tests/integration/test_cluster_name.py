@@ -55,6 +55,7 @@ def test_a_restart_leaves_the_claim_as_it_is(world: World, cluster: Cluster, ope
     always(lambda: claim(cluster) == before, during=2)
 
 
+@pytest.mark.shows("cconn.spec.takeOverFrom", mode="agent")
 def test_while_another_cluster_holds_the_name_nothing_is_written_and_everybody_says_so(
     world: World, cluster: Cluster, connection: str
 ) -> None:

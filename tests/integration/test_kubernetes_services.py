@@ -135,6 +135,7 @@ def test_the_example_of_each_kind_of_address_registers_it(
     world.says(name, "Registered")
 
 
+@pytest.mark.shows("sreg.spec.kubernetesService.name", "sreg.spec.kubernetesService.publish")
 def test_a_load_balancer_is_awaited_follows_its_address_and_goes_with_its_service(world: World) -> None:
     world.apply(service("lb", kind="LoadBalancer"), of_service("lb", "LoadBalancer"), deployment("lb", 2))
     assert world.says("lb", "LoadBalancerPending")["status"] == "True"

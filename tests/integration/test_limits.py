@@ -3,6 +3,7 @@
 import json
 from datetime import datetime
 
+import pytest
 from operator_world import MERGE, Operator, World, deployment, eventually, registration
 
 from devcluster import Cluster
@@ -16,6 +17,7 @@ def written(operator: Operator, connection: str) -> list[datetime]:
     return [datetime.fromisoformat(e["time"]) for e in lines if e["connection"] == connection and "instance" in e]
 
 
+@pytest.mark.shows("cconn.spec.limits.writesPerSecond", mode="agent")
 def test_writes_keep_to_the_limit_and_all_are_made(world: World, cluster: Cluster, operator: Operator) -> None:
     agent = cluster.consul.agents["node-1"].http_addr
     spec = {"mode": "Agent", "addresses": [agent], "limits": {"writesPerSecond": 2}}

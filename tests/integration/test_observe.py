@@ -44,6 +44,7 @@ def waiting(world: World, name: str, count: int) -> None:
     eventually(look)
 
 
+@pytest.mark.shows("cconn.spec.policy")
 def test_whatever_happens_nothing_is_written_and_what_would_be_is_said(
     cluster: Cluster, world: World, observed: str
 ) -> None:

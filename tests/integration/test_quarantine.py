@@ -147,6 +147,7 @@ def test_labels_taken_off_many_pods_are_held(world: World, operator: Operator) -
     assert before.keys() <= _stands(world).keys()
 
 
+@pytest.mark.shows("cconn.spec.allowedNamespaces.selector.matchLabels", mode="agent")
 def test_a_namespace_that_loses_the_label_that_allows_it_loses_nothing_but_what_is_gone(world: World) -> None:
     namespace = f"/api/v1/namespaces/{world.namespace}"
     world.cluster.api.request("PATCH", namespace, {"metadata": {"labels": {"consul": "allowed"}}}, MERGE)

@@ -58,6 +58,7 @@ def by_hand(cluster: Cluster, connection: str, service: str, address: str) -> No
     cluster.consul.server.request("PUT", "/v1/catalog/register", node)
 
 
+@pytest.mark.shows("sreg.spec.deletionPolicy")
 def test_what_was_orphaned_or_made_by_hand_is_adopted_by_an_annotation_only(
     world: World, cluster: Cluster, connection: str
 ) -> None:
@@ -146,6 +147,7 @@ def test_consul_answers_for_a_name_in_any_spelling_so_another_namespace_can_not_
         world.cluster.api.request("PATCH", path, {"spec": dict.fromkeys(terms)}, MERGE)
 
 
+@pytest.mark.shows("sreg.spec.checks[].http.headers[].valueFrom", mode="catalog", condition="CheckNotSupported")
 def test_a_header_out_of_a_secret_reaches_agents_only_and_is_shown_nowhere(
     world: World, operator: Operator, connection: str
 ) -> None:
@@ -194,6 +196,7 @@ def listener() -> Iterator[tuple[int, list[str]]]:
         serving.join()
 
 
+@pytest.mark.shows("sreg.spec.checks[].http.headers[].valueFrom", mode="agent")
 def test_a_probe_shows_the_secret_and_its_successor(
     world: World, operator: Operator, listener: tuple[int, list[str]]
 ) -> None:
@@ -216,6 +219,7 @@ def test_a_probe_shows_the_secret_and_its_successor(
     assert "s3cret" not in operator.log
 
 
+@pytest.mark.shows("sreg.spec.checksFromProbes")
 def test_checks_out_of_readiness_probes_are_run_by_agents_and_refused_where_thresholds_are_not_to_be_had(
     world: World, connection: str
 ) -> None:
@@ -233,6 +237,15 @@ def test_checks_out_of_readiness_probes_are_run_by_agents_and_refused_where_thre
     assert "runs a command" in world.says("probed", "ProbeNotSupported")["message"]
 
 
+@pytest.mark.shows(
+    "cconn.spec.mode",
+    "cconn.spec.serviceNamePattern",
+    "cconn.spec.checkPolicy.types",
+    "cconn.spec.checkPolicy.ports",
+    "cconn.spec.defaults.tags",
+    "cconn.spec.defaults.meta",
+    "cconn.spec.defaults.weights.passing",
+)
 def test_a_connections_terms_hold_for_all_its_registrations(world: World, cluster: Cluster, connection: str) -> None:
     terms = {
         "serviceNamePattern": "$(metadata.namespace)-*",

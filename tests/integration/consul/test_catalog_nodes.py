@@ -153,6 +153,7 @@ def _meta_of(cluster: str, connection: str) -> tuple[tuple[str, str], ...]:
     return tuple(sorted((dict(meta("u1")) | {"k8s-cluster": cluster, "k8s-connection": connection}).items()))
 
 
+@pytest.mark.shows("cconn.spec.virtualNodes", mode="catalog")
 async def test_fewer_virtual_nodes_leave_nothing_behind(catalog):
     url = catalog.consul.http_addr
     async with running(to(url, virtual_nodes=6)) as many:

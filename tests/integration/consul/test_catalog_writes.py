@@ -97,6 +97,21 @@ async def test_a_node_whose_checks_are_to_be_probed_says_so(registry, catalog):
     assert registry.registry.esm_missing
 
 
+@pytest.mark.shows(
+    "sreg.spec.checks[].http.path",
+    "sreg.spec.checks[].http.port",
+    "sreg.spec.checks[].http.scheme",
+    "sreg.spec.checks[].http.method",
+    "sreg.spec.checks[].http.headers[].name",
+    "sreg.spec.checks[].http.headers[].value",
+    "sreg.spec.checks[].http.tlsServerName",
+    "sreg.spec.checks[].http.tlsSkipVerify",
+    "sreg.spec.checks[].interval",
+    "sreg.spec.checks[].timeout",
+    "sreg.spec.checks[].deregisterCriticalServiceAfter",
+    "sreg.spec.checks[].initialStatus",
+    mode="catalog",
+)
 async def test_an_http_check_is_written_as_consul_esm_reads_it(registry, catalog):
     one = registry.web("u1")
     timing = Timing(10_000, 2_000, 90_000)
@@ -117,6 +132,7 @@ async def test_an_http_check_is_written_as_consul_esm_reads_it(registry, catalog
     }
 
 
+@pytest.mark.shows("sreg.spec.checks[].failuresBeforeCritical", mode="catalog", condition="CheckNotSupported")
 async def test_a_probe_that_nobody_can_run_is_refused(registry, catalog):
     one = registry.web("u1")
     check = tcp(one.id, failures_before_critical=3)

@@ -23,6 +23,14 @@ def test_three_lines_register_every_pod_under_the_name_of_the_registration(world
     assert line[:5] == ["web", "True", "web", "3/3", "3"]
 
 
+@pytest.mark.shows(
+    "sreg.spec.service.name",
+    "sreg.spec.service.port",
+    "sreg.spec.service.tags",
+    "sreg.spec.service.meta",
+    "sreg.spec.pods.selector.matchLabels",
+    mode="agent",
+)
 def test_a_service_has_id_name_tags_address_port_and_metadata_from_labels(world: World) -> None:
     world.example("03-service-with-everything.yaml")
     world.passing("shop-frontend", 2)
@@ -43,6 +51,7 @@ def test_a_service_has_id_name_tags_address_port_and_metadata_from_labels(world:
         assert meta["k8s-pod-uid"] == pods[name]["metadata"]["uid"]
 
 
+@pytest.mark.shows("sreg.spec.checks[].name", "sreg.spec.checks[].interval", "sreg.spec.checks[].timeout", mode="agent")
 def test_a_tcp_check_runs_every_5_s_and_its_user_is_told_of_consuls_minimum(world: World) -> None:
     world.example("04-tcp-check.yaml")
     rows = world.passing("cache", 2)
@@ -69,6 +78,7 @@ def test_a_tcp_check_turns_critical_when_nothing_listens_and_passing_again(world
 
 @pytest.mark.slow
 @pytest.mark.timeout(400)
+@pytest.mark.shows("sreg.spec.checks[].deregisterCriticalServiceAfter", mode="agent")
 def test_what_stays_critical_is_removed_by_its_agent_and_the_operator_does_not_fight_it(world: World) -> None:
     world.example("04-tcp-check.yaml")
     name, other = sorted(world.passing("cache", 2))
@@ -93,6 +103,7 @@ def test_an_http_check_asks_for_health_every_10_s(world: World) -> None:
         assert (check["Type"], check["Interval"], check["Timeout"]) == ("http", "10s", "2s")
 
 
+@pytest.mark.shows("sreg.spec.checks[].http.path", mode="agent")
 def test_an_http_check_follows_what_health_says(world: World) -> None:
     check = {"name": "health", "http": {"path": "/health"}, "interval": "1s", "timeout": "1s"}
     world.apply(registration("ill", checks=[check]), deployment("ill", 1))
@@ -178,6 +189,13 @@ def test_a_terminating_pod_is_gone_from_consul_while_it_still_answers(world: Wor
     world.kubectl("delete", "pod", "slow-end", "--grace-period=0", "--force", "--wait=false")
 
 
+@pytest.mark.shows(
+    "sreg.spec.endpoints[].name",
+    "sreg.spec.endpoints[].address",
+    "sreg.spec.endpoints[].port",
+    "sreg.spec.endpoints[].meta",
+    mode="agent",
+)
 def test_an_external_service_is_found_by_its_endpoints(world: World) -> None:
     world.example("07-external-service.yaml")
     rows = world.passing("orders-db", 2)
@@ -213,6 +231,7 @@ def test_the_check_of_an_external_service_is_run_by_an_agent(world: World) -> No
     eventually(lambda: len(world.health("outside")) == 2 and world.health("outside", passing=True).keys() == {"up"})
 
 
+@pytest.mark.shows("cconn.spec.addresses", mode="agent")
 def test_one_fixed_agent_holds_the_pods_of_all_nodes(world: World, one_agent: str) -> None:
     world.apply(registration("fixed", consulRefs=[{"name": "one-agent"}]), deployment("fixed", 3))
     rows = world.passing("fixed", 3)

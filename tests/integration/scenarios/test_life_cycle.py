@@ -80,6 +80,7 @@ def test_readiness_decides_the_health_of_an_instance_and_not_whether_it_is_there
     world.passing("moody", 1)
 
 
+@pytest.mark.shows("sreg.spec.pods.register", mode="agent")
 def test_a_pod_that_registers_when_ready_is_not_there_before(world: World) -> None:
     pods = {"selector": {"matchLabels": {"app": "shy"}}, "register": "Ready"}
     world.apply(registration("shy", pods=pods), pod("one", "shy", ready="false"))
@@ -187,6 +188,7 @@ def test_a_namespace_that_is_deleted_waits_for_nothing_of_ours(world: World) -> 
     assert space.health("whole") == {}
 
 
+@pytest.mark.shows("sreg.spec.suspend", mode="agent")
 def test_what_is_suspended_writes_nothing_and_catches_up(world: World) -> None:
     world.apply(registration("paused"), deployment("paused", 2))
     world.passing("paused", 2)

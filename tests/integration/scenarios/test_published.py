@@ -33,6 +33,9 @@ def endpoint(agent: Member, port: int) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("mode", BOTH)
+@pytest.mark.shows(
+    "sreg.spec.service.weights", "sreg.spec.service.taggedAddresses", "sreg.spec.service.enableTagOverride"
+)
 def test_weights_further_addresses_and_tag_override_are_in_consul_and_go_again(world: World, mode: str) -> None:
     full = {
         "name": f"full-{mode}",
@@ -84,6 +87,7 @@ def test_weights_that_somebody_edits_are_set_right(world: World, mode: str) -> N
 
 
 @pytest.mark.parametrize("mode", BOTH)
+@pytest.mark.shows("sreg.spec.pods.onTermination")
 def test_an_instance_drains_as_critical_until_its_pod_is_gone(world: World, mode: str) -> None:
     pods = {"selector": {"matchLabels": {"app": "web"}}, "onTermination": "Critical"}
     spec = {"pods": pods, "service": {"name": f"drain-{mode}"}, "checks": [], "consulRefs": [{"name": mode}]}
@@ -122,6 +126,14 @@ def echo() -> Iterator[tuple[str, int]]:
         ("tcp", {"tcp": {}}, {"tcp": {"port": 1}}),
     ],
 )
+@pytest.mark.shows(
+    "sreg.spec.checks[].grpc.port",
+    "sreg.spec.checks[].grpc.service",
+    "sreg.spec.checks[].h2ping.port",
+    "sreg.spec.checks[].udp.port",
+    "sreg.spec.checks[].tcp.port",
+    mode="agent",
+)
 def test_each_kind_of_probe_passes_and_fails_against_a_real_listener(
     world: World, agent: Member, echo: tuple[str, int], kind: str, good: Any, bad: Any
 ) -> None:
@@ -143,6 +155,7 @@ def _etcd(cluster: Cluster) -> tuple[str, int]:
     return address, int(port)
 
 
+@pytest.mark.shows("sreg.spec.checks[].ttl", mode="agent")
 def test_a_ttl_check_is_the_applications_word(world: World, agent: Member, cluster: Cluster) -> None:
     checks = [{"name": "beat", "ttl": {"ttl": "1h"}}]
     world.apply(registration("beat", endpoints=[endpoint(agent, 80)], checks=checks))
@@ -155,6 +168,7 @@ def test_a_ttl_check_is_the_applications_word(world: World, agent: Member, clust
     eventually(lambda: world.health("beat", passing=True)["agent"]["Service"]["Tags"] == ["edited"])
 
 
+@pytest.mark.shows("sreg.spec.checks[].alias", mode="agent")
 def test_an_alias_check_follows_another_instance(world: World, agent: Member) -> None:
     world.apply(deployment("web", 1), registration("web", service={"name": "followed"}))
     (row,) = world.passing("followed", 1).values()
@@ -169,6 +183,15 @@ def test_an_alias_check_follows_another_instance(world: World, agent: Member) ->
 @pytest.mark.parametrize(
     "check", [{"grpc": {}}, {"udp": {}}, {"h2ping": {}}, {"ttl": {"ttl": "30s"}}, {"alias": {"node": "x"}}]
 )
+@pytest.mark.shows(
+    "sreg.spec.checks[].grpc",
+    "sreg.spec.checks[].udp",
+    "sreg.spec.checks[].h2ping",
+    "sreg.spec.checks[].ttl",
+    "sreg.spec.checks[].alias",
+    mode="catalog",
+    condition="CheckNotSupported",
+)
 def test_in_catalog_mode_kinds_that_nobody_runs_are_refused_by_name(world: World, agent: Member, check: Any) -> None:
     checks = [{"name": "odd", **check}]
     refs = [{"name": "published"}]
@@ -177,6 +200,7 @@ def test_in_catalog_mode_kinds_that_nobody_runs_are_refused_by_name(world: World
     assert world.health("odd") == {}
 
 
+@pytest.mark.shows("cconn.spec.allowEndpoints", mode="catalog")
 def test_a_connection_may_refuse_addresses_of_its_users_own(world: World, agent: Member, cluster: Cluster) -> None:
     path = f"{RESOURCES}/consulconnections/published"
     world.apply(registration("db", endpoints=[endpoint(agent, 80)], consulRefs=[{"name": "published"}]))
@@ -189,6 +213,7 @@ def test_a_connection_may_refuse_addresses_of_its_users_own(world: World, agent:
 
 
 @pytest.mark.parametrize("mode", BOTH)
+@pytest.mark.shows("sreg.spec.service.ports", "sreg.spec.service.defaultPort")
 def test_named_ports_are_in_consul_and_a_check_goes_to_the_one_that_it_names(world: World, mode: str) -> None:
     name = f"named-{mode}"
     service = {"name": name, "ports": {"http": "http", "admin": 9090}, "defaultPort": "http"}
@@ -213,6 +238,7 @@ def test_named_ports_are_in_consul_and_a_check_goes_to_the_one_that_it_names(wor
 
 
 @pytest.mark.parametrize("mode", BOTH)
+@pytest.mark.shows("sreg.spec.endpoints[].ports", "sreg.spec.endpoints[].defaultPort")
 def test_an_endpoint_may_have_named_ports_of_its_own(world: World, agent: Member, mode: str) -> None:
     ports = {"http": int(agent.http_addr.rpartition(":")[2]), "none": 1}
     at = {"name": "agent", "address": agent.address, "ports": ports, "defaultPort": "http"}

@@ -1,0 +1,5 @@
+"""Writes the table into docs/reference."""
+
+from fieldtable import PAGE, page
+
+PAGE.write_text(page())

@@ -1,0 +1,128 @@
+"""Every field of the custom resources is shown by a test against the real Consul, or known not to be yet."""
+
+import re
+
+import pytest
+
+import fieldtable
+from fieldtable import MODES, SAME, by_place, fields, marks, names
+from unit.test_reference import _in_code
+
+#: What no test shows yet, and in which mode. It only ever gets shorter.
+GAPS = {
+    "sreg.spec.consulRefs[].name": ("agent",),
+    "sreg.spec.suspend": ("catalog",),
+    "sreg.spec.service.name": ("catalog",),
+    "sreg.spec.service.port": ("catalog",),
+    "sreg.spec.service.tags": ("catalog",),
+    "sreg.spec.service.meta": ("catalog",),
+    "sreg.spec.pods.selector.matchExpressions[].key": MODES,
+    "sreg.spec.pods.selector.matchExpressions[].operator": MODES,
+    "sreg.spec.pods.selector.matchExpressions[].values": MODES,
+    "sreg.spec.pods.register": ("catalog",),
+    "sreg.spec.pods.address": MODES,
+    "sreg.spec.pods.ipFamily": MODES,
+    "sreg.spec.endpoints[].name": ("catalog",),
+    "sreg.spec.endpoints[].address": ("catalog",),
+    "sreg.spec.endpoints[].port": ("catalog",),
+    "sreg.spec.endpoints[].meta": ("catalog",),
+    "sreg.spec.endpoints[].tags": MODES,
+    "sreg.spec.endpoints[].weights.passing": MODES,
+    "sreg.spec.endpoints[].weights.warning": MODES,
+    "sreg.spec.endpoints[].checks": MODES,
+    "sreg.spec.kubernetesService.ipFamily": MODES,
+    "sreg.spec.checks[].name": ("catalog",),
+    "sreg.spec.checks[].readiness": MODES,
+    "sreg.spec.checks[].tcp.port": ("catalog",),
+    "sreg.spec.checks[].http.port": ("agent",),
+    "sreg.spec.checks[].http.scheme": ("agent",),
+    "sreg.spec.checks[].http.method": ("agent",),
+    "sreg.spec.checks[].http.headers[].name": ("agent",),
+    "sreg.spec.checks[].http.headers[].value": ("agent",),
+    "sreg.spec.checks[].http.body": MODES,
+    "sreg.spec.checks[].http.tlsServerName": ("agent",),
+    "sreg.spec.checks[].http.tlsSkipVerify": ("agent",),
+    "sreg.spec.checks[].grpc.tls": ("agent",),
+    "sreg.spec.checks[].grpc.tlsServerName": ("agent",),
+    "sreg.spec.checks[].grpc.tlsSkipVerify": ("agent",),
+    "sreg.spec.checks[].h2ping.tls": ("agent",),
+    "sreg.spec.checks[].h2ping.tlsServerName": ("agent",),
+    "sreg.spec.checks[].h2ping.tlsSkipVerify": ("agent",),
+    "sreg.spec.checks[].successBeforePassing": MODES,
+    "sreg.spec.checks[].failuresBeforeWarning": MODES,
+    "sreg.spec.checks[].failuresBeforeCritical": ("agent",),
+    "sreg.spec.checks[].initialStatus": ("agent",),
+    "sreg.spec.checks[].notes": MODES,
+    "cconn.spec.nodeAgents.port": MODES,
+    "cconn.spec.nodeAgents.scheme": MODES,
+    "cconn.spec.nodeAgents.addressType": MODES,
+    "cconn.spec.virtualNodes": ("agent",),
+    "cconn.spec.datacenter": MODES,
+    "cconn.spec.tls.ca.file": MODES,
+    "cconn.spec.tls.serverName": MODES,
+    "cconn.spec.tls.clientCertificate.certificate.file": MODES,
+    "cconn.spec.tls.clientCertificate.key.file": MODES,
+    "cconn.spec.auth.token.secretKeyRef.namespace": ("catalog",),
+    "cconn.spec.auth.token.secretKeyRef.name": ("catalog",),
+    "cconn.spec.auth.token.secretKeyRef.key": ("catalog",),
+    "cconn.spec.auth.token.file": MODES,
+    "cconn.spec.auth.allowPlaintextToken": ("catalog",),
+    "cconn.spec.sharedNames": MODES,
+    "cconn.spec.checkPolicy.methods": MODES,
+    "cconn.spec.checkPolicy.refusedAddresses": MODES,
+    "cconn.spec.defaults.weights.warning": MODES,
+    "cconn.spec.allowEndpoints": ("agent",),
+    "cconn.spec.allowedNamespaces.names": MODES,
+    "cconn.spec.allowedNamespaces.selector.matchLabels": ("catalog",),
+    "cconn.spec.allowedNamespaces.selector.matchExpressions[].key": MODES,
+    "cconn.spec.allowedNamespaces.selector.matchExpressions[].operator": MODES,
+    "cconn.spec.allowedNamespaces.selector.matchExpressions[].values": MODES,
+    "cconn.spec.limits.writesPerSecond": ("catalog",),
+    "cconn.spec.removalGuard.share": MODES,
+    "cconn.spec.removalGuard.atLeast": MODES,
+    "cconn.spec.removalGuard.release": MODES,
+    "cconn.spec.removalGuard.after": MODES,
+    "cconn.spec.removalGuard.rate": MODES,
+    "cconn.spec.takeOverFrom": ("catalog",),
+}
+
+
+def test_every_field_is_shown_in_each_mode_or_known_not_to_be() -> None:
+    """A new field needs a test with the mark `shows`; one that is shown now is to be taken out of `GAPS`."""
+    shown = by_place()
+    missing = {
+        (field, mode) for field in fields() for mode in MODES if field not in SAME and (field, mode) not in shown
+    }
+    assert missing == {(field, mode) for field, modes in GAPS.items() for mode in modes}
+
+
+def test_no_mark_names_what_is_no_field() -> None:
+    known = fields()
+    assert [shown for shown in marks() if not any(names(shown.field, field) for field in known)] == []
+
+
+def test_every_mark_names_a_mode_and_a_reason_that_there_are() -> None:
+    assert {mode for shown in marks() for mode in shown.modes} <= set(MODES)
+    assert {shown.condition for shown in marks()} - {"", "refused"} <= _in_code()
+
+
+def test_every_mark_that_stands_in_a_file_is_read() -> None:
+    """Also those that somebody puts where nothing is read, such as at a class."""
+    found = sum(len(re.findall(r"pytest\.mark\.shows\(", path.read_text())) for path in fieldtable.TESTS.rglob("*.py"))
+    assert found == len({(shown.test, shown.line) for shown in marks()})
+
+
+@pytest.mark.parametrize(
+    ("said", "field", "meant"),
+    [
+        ("sreg.spec.checks[].tcp", "sreg.spec.checks[].tcp.port", True),
+        ("sreg.spec.checks", "sreg.spec.checks[].name", True),
+        ("sreg.spec.service.port", "sreg.spec.service.ports", False),
+    ],
+)
+def test_a_mark_above_a_field_is_about_all_below_it(said: str, field: str, meant: bool) -> None:
+    assert names(said, field) is meant
+
+
+def test_the_page_is_up_to_date() -> None:
+    assert fieldtable.PAGE.read_text() == fieldtable.page(), "run `make generate`"
