@@ -7,7 +7,7 @@ Nothing of a spec is shown but names: headers and metadata may hold secrets. How
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from heapq import nsmallest
 from typing import Any
@@ -220,7 +220,7 @@ def connection_row(connection: Connection, looks: Looks, held: Held | None) -> C
         mode=spec.mode if spec else "",
         policy=spec.policy if spec else "",
         state=_connected(looks, held),
-        looks=looks,
+        looks=replace(looks, reason=Reason(looks.reason.code, _cut(looks.reason.message))),
         claim="refused" if refused else "held" if looks.ready and spec and spec.policy != "Observe" else "",
         held=held,
     )

@@ -92,6 +92,8 @@ def test_no_more_rows_are_shown_than_there_is_room_for_and_the_rest_is_counted()
 
 def test_a_long_message_is_cut() -> None:
     assert len(row(message="x" * 30_000).message) == overview.MESSAGE
+    verbose = Looks(ready=False, reason=Reason("ConsulUnreachable", "x" * 30_000))
+    assert len(connection_row(looks=verbose).looks.reason.message) == overview.MESSAGE
 
 
 def connection_row(name: str = "default", looks: Looks = WELL, held: Held | None = None, **spec: Any) -> ConnectionRow:
