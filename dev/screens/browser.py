@@ -102,7 +102,7 @@ async def tab(program: str) -> AsyncIterator[Tab]:
         )
         try:
             async with asyncio.timeout(_STARTS_WITHIN):
-                url = await _page_of(Path(profile) / "DevToolsActivePort")
+                url = await _page_of(process, Path(profile) / "DevToolsActivePort")
             async with aiohttp.ClientSession() as session, session.ws_connect(url, max_msg_size=0) as socket:
                 one = Tab(socket)
                 listening = asyncio.create_task(one.listen())
@@ -126,9 +126,11 @@ def _flags(profile: str) -> list[str]:
     return [*shown, *quiet, *unprivileged, f"--user-data-dir={profile}", "--remote-debugging-port=0", "about:blank"]
 
 
-async def _page_of(file: Path) -> str:
+async def _page_of(process: asyncio.subprocess.Process, file: Path) -> str:
     """The address of the page's DevTools, once the browser has written where they are."""
-    while not file.exists() or len(file.read_text().splitlines()) < 2:  # noqa: ASYNC110, ASYNC240
+    while not file.exists() or len(file.read_text().splitlines()) < 2:  # noqa: ASYNC240
+        if process.returncode is not None:
+            raise OSError(f"the browser has ended with {process.returncode}")
         await asyncio.sleep(0.05)
     port = file.read_text().splitlines()[0]  # noqa: ASYNC240
     while True:

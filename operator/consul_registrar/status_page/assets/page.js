@@ -67,7 +67,9 @@ async function ask() {
   try {
     const headers = tag ? { "If-None-Match": tag } : {};
     const answer = await fetch(location.href, { headers, cache: "no-store", signal: mine.signal });
-    if (answer.status === 200 || answer.status === 404) take(answer, await answer.text());
+    const text = await answer.text();
+    if (mine !== asking) return;
+    if (answer.status === 200 || answer.status === 404) take(answer, text);
     else if (answer.status !== 304) throw new Error(`answered ${answer.status}`);
     heard = Date.now();
     tell("on", "Live");
@@ -116,8 +118,10 @@ pause.hidden = false;
 pause.addEventListener("click", () => {
   paused = !paused;
   pause.textContent = paused ? "Go on" : "Pause";
-  if (paused) tell("off", "Paused");
-  else turn();
+  if (!paused) return turn();
+  if (asking) asking.abort();
+  asking = null;
+  tell("off", "Paused");
 });
 document.addEventListener("visibilitychange", turn);
 document.addEventListener("submit", (event) => event.target.matches("[data-live]") && event.preventDefault());
