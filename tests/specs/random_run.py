@@ -99,35 +99,39 @@ def play(shop: Shop, operator: Operator, steps: int) -> int:
     for _ in range(steps):
         run.step()
     run.calm()
-    compared = _is_as_copies(shop)
-    _is_calm_over_a_restart(world, operator)
+    whole = _is_as_copies(shop)
+    _is_calm_over_a_restart(world, operator, whole)
     for name in sorted(shop.specs):
         shop.delete(name)
     eventually(lambda: not shop.found())
     eventually(lambda: leftovers(world.cluster, world.namespace) == [])
-    return compared
+    return len(whole)
 
 
-def _is_as_copies(shop: Shop) -> int:
+def _is_as_copies(shop: Shop) -> set[str]:
+    """Returns the registrations of which something stands and nothing waits."""
     copies = {name: f"{name}copy" for name in sorted(shop.specs)}
     for name, copy in copies.items():
         shop.put(copy, shop.renamed(shop.specs[name], name, copy))
 
-    def alike() -> int:
+    def alike() -> list[set[str]]:
         says, now = shop.settled(shop.specs), told(shop)
         assert {name: says[name] for name in copies} == {name: says[copy] for name, copy in copies.items()}
         whole = [name for name in copies if says[name][0] == "True"]
         differing = {name: set(now[name]) ^ set(now[copies[name]]) for name in whole if now[name] != now[copies[name]]}
         assert not differing, (differing, {name: shop.specs[name] for name in differing})
-        return len([name for name in whole if now[name]]) + 1
+        return [{name for name in whole if now[name]}]
 
-    return eventually(alike) - 1
+    return eventually(alike)[0]
 
 
-def _is_calm_over_a_restart(world: World, operator: Operator) -> None:
+def _is_calm_over_a_restart(world: World, operator: Operator, whole: set[str]) -> None:
+    """Of the others a removal may still wait for its confirmation."""
+
     def written() -> dict[tuple[str, str], int]:
         standing = in_catalog(world.cluster, world.namespace)
-        return {(each.where, each.service["ID"]): each.service["ModifyIndex"] for each in standing}
+        mine = [each for each in standing if each.registration in whole]
+        return {(each.where, each.service["ID"]): each.service["ModifyIndex"] for each in mine}
 
     before, said = written(), len(operator.log)
     operator.restart()

@@ -66,8 +66,8 @@ class Standing:
         told = {
             "where": self.place,
             "name": service["Service"],
-            "at": [service["Address"], service["Port"]],
-            "ports": service.get("Ports"),
+            "at": [service["Address"], service.get("Port")],
+            "ports": sorted(service.get("Ports") or (), key=json.dumps),
             "tags": sorted(service["Tags"] or ()),
             "meta": {k: v for k, v in self.meta.items() if k not in _OWN},
             "weights": service["Weights"],
