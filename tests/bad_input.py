@@ -139,13 +139,16 @@ AGENT_SPEC: dict[str, Any] = {
         "ports": [{"first": 1, "last": 2}],
         "refusedAddresses": ["Node"],
     },
-    "defaults": {key: POD_SPEC["service"][key] for key in ("tags", "meta", "weights")} | {"checks": POD_SPEC["checks"]},
+    "defaults": {key: POD_SPEC["service"][key] for key in ("tags", "meta", "weights")},
     "allowEndpoints": True,
     "allowedNamespaces": {"names": ["shop"], "selector": POD_SPEC["pods"]["selector"]},
     "limits": {"writesPerSecond": 10},
     "removalGuard": {"share": 20, "atLeast": 3, "release": "After", "after": "5m", "rate": 10},
     "takeOverFrom": "0-a",
 }
+# No namespace is there to read a Secret of.
+AGENT_SPEC["defaults"]["checks"] = copy.deepcopy(POD_SPEC["checks"])
+del AGENT_SPEC["defaults"]["checks"][2]["http"]["headers"][1]
 CATALOG_SPEC: dict[str, Any] = {
     "mode": "Catalog",
     "addresses": ["https://consul:8501"],
@@ -229,6 +232,8 @@ def places(value: Any, path: Path_) -> Iterator[Path_]:
 def bad_inputs(kind: str) -> Iterator[Bad]:
     """Each field of a kind, with each value that is bad for it. Raises where no valid example has the field."""
     for path, node in fields(schema(kind)):
+        if path[:2] == ("defaults", "checks") and "valueFrom" in path:
+            continue  # refused as a whole
         spec, place = _found(kind, path)
         for value, text in _bad_values(node):
             yield Bad(_shown(place), _with(spec, place, value), value, text)

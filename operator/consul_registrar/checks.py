@@ -44,7 +44,7 @@ _HEADER = re.compile(r"[ -~]{0,1024}")
 
 #: What is known of Secrets, by name and key.
 Secrets = Mapping[tuple[str, str], Hidden | Reason]
-_NOT_READ = Reason("SecretUnreadable", "the Secret was not read yet")
+_NOT_READ = Reason("SecretUnreadable", "the Secret was not read (yet); it is for a registration's own checks only")
 
 
 class Unpublishable(Exception):

@@ -31,6 +31,7 @@ class Facts:
     `registration` is None where none exists (any more). `place` is the Consul node to stand on, or why there is none.
     `standing` is what this owner has in Consul for the subject now; `strangers`: what is nobody's and may be adopted.
     `name_taken`: why the name that field paths have made is not its own. `exposed`: the Service, for one address of it.
+    `unwritable`: Consul has refused for good just what it wants.
     """
 
     owner: Owner
@@ -47,3 +48,4 @@ class Facts:
     secrets: Secrets = field(default_factory=dict)
     check_terms: CheckTerms | None = None
     exposed: Exposed | None = None
+    unwritable: bool = False

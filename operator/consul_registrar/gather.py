@@ -14,6 +14,7 @@ from consul_registrar.acceptance import Acceptance
 from consul_registrar.addresses import canonical
 from consul_registrar.api.connection import ConsulConnectionSpec
 from consul_registrar.cache import Cache
+from consul_registrar.causes import asked
 from consul_registrar.consul.registry import Registry
 from consul_registrar.desired import Kept, Present, desired
 from consul_registrar.exposure import subjects_of
@@ -51,6 +52,7 @@ class Gatherer:
         self._acceptance = acceptance
         self._fresh = fresh
         self._by_itself: dict[RegistrationKey, str] = {}
+        self._refused: dict[tuple[RegistrationKey, str, str], int] = {}
         self._asking: dict[tuple[str, str], asyncio.Future[Sequence[Instance]]] = {}
 
     def facts(self, key: RegistrationKey, subject: str, registry: Registry) -> Facts:
@@ -87,9 +89,25 @@ class Gatherer:
             secrets=self._secrets.values(registration) if registration and registration.secrets else {},
             exposed=exposed,
         )
+        if (key, subject, registry.name) in self._refused:
+            facts = replace(facts, unwritable=self._is_refused(facts))
         name = _name_of_its_own(facts)
         taken = self._acceptance.name_of_pod(key, registry.name, subject, name)
         return replace(facts, name_taken=taken) if taken else facts
+
+    def _is_refused(self, facts: Facts) -> bool:
+        want, refused = desired(facts), self._refused[_place(facts)]
+        return isinstance(want, Present) and asked(want.instance) == refused
+
+    def refused(self, facts: Facts, instance: Instance) -> bool:
+        """Consul refuses an instance for good, so its rivals needn't wait for it; whether that is new."""
+        before, now = self._refused.get(_place(facts)), asked(instance)
+        self._refused[_place(facts)] = now
+        return before != now
+
+    def taken(self, facts: Facts) -> None:
+        """Consul has taken all that was to be written."""
+        self._refused.pop(_place(facts), None)
 
     def _pod(self, key: RegistrationKey, subject: str, standing: Sequence[Instance]) -> Pod | None:
         """The Pod that the subject is. An endpoint may be named like any Pod's UID: that makes it no Pod."""
@@ -104,7 +122,8 @@ class Gatherer:
         if terms is None or terms.check_policy is None:
             return None
         consul = frozenset(canonical(urlsplit(address).hostname or "") for address in terms.addresses or ())
-        return CheckTerms(terms.check_policy, self._cache.node_addresses, consul)
+        agent_port = terms.node_agents.port if terms.node_agents else 0
+        return CheckTerms(terms.check_policy, self._cache.node_addresses, consul, agent_port)
 
     async def read_secrets(self, key: RegistrationKey) -> None:
         """Read the Secrets that the registration's checks name, where they aren't known yet."""
@@ -180,6 +199,10 @@ class Gatherer:
     def _node(self, name: str) -> Node | None:
         """The node of this name; of one that isn't known only the name, so that the registry can say so."""
         return (self._cache.nodes.get(name) or Node("", name, 0, {}, {})) if name else None
+
+
+def _place(facts: Facts) -> tuple[RegistrationKey, str, str]:
+    return facts.owner.key, facts.subject, facts.owner.connection
 
 
 def _node_of(registration: Registration | None, address: str) -> str:

@@ -156,7 +156,9 @@ class Reconciler:
             await self._write(registry, passing, found)
         except ConsulError as error:
             return self._failed(registry, facts, want, error)
-        self._tell_rivals(facts, planned.passing)
+        self._gatherer.taken(facts)
+        if any(isinstance(change, Register | Deregister) for change in planned.passing):
+            self._tell_rivals(facts)
         return self._done(registry, planned)
 
     async def _write(self, registry: Registry, changes: tuple[Change, ...], found: Evidence) -> None:
@@ -207,11 +209,10 @@ class Reconciler:
         self._quarantine.withdraw(registry.name, Key(key, subject))
         return self._done(registry, planned)
 
-    def _tell_rivals(self, facts: Facts, changes: tuple[Change, ...]) -> None:
-        """Whose turn it is may have changed: each waits for what the other has done."""
-        if any(isinstance(change, Register | Deregister) for change in changes):
-            for rival in facts.rivals:
-                self._queue.add(Key(rival.key, facts.subject))
+    def _tell_rivals(self, facts: Facts) -> None:
+        """Whose turn it is may have changed: each waits for what the other has done, or can't do."""
+        for rival in facts.rivals:
+            self._queue.add(Key(rival.key, facts.subject))
 
     def _left_reaped(self, registry: Registry, facts: Facts, want: Want) -> Want:
         """What its agent has removed, as the user asked, is left alone for a while."""
@@ -288,6 +289,8 @@ class Reconciler:
         paced = isinstance(error, Paced)
         if not paced and (said is None or said.reason != error.reason):  # each retry anew would only say it again
             logger.warning("%s: %s: %s", name_of(facts), error.reason.code, error.reason.message)
+        if isinstance(want, Present) and not error.retry and self._gatherer.refused(facts, want.instance):
+            self._tell_rivals(facts)
         standing = registry.instances(facts.owner.key, facts.subject)
         asked = error.after or 0.0 if isinstance(error, Throttled) else 0.0
         counted = failure(facts, want, standing, error.reason, problem=not paced)

@@ -7,6 +7,7 @@ Decides whose it is: that of the oldest registration that can publish it. What e
     ---------------    ------------------------------   -----------------------------------------------
     present            older, stands                    ceded: what stands of it goes, and it says Conflict
     present            older, doesn't stand yet         what it wants where it stands, else kept and Conflict
+    present            older, which Consul refuses      what it wants, until that one stands
     absent, not gone   will publish it, doesn't stand   kept until that one stands
     anything           else                             what it wants
 """
@@ -66,7 +67,9 @@ def _rival(facts: Facts, mine: frozenset[Published], other: Facts) -> Rival:
 
 
 def _claimed(facts: Facts, standing: frozenset[Published]) -> frozenset[Published]:
-    """What a registration publishes, or is going to: one that may not write has only what stands."""
+    """What a registration publishes, or is going to: one that may not write, or can't, has only what stands."""
+    if facts.unwritable:
+        return standing
     match _permitted(facts, desired(facts)):
         case Present(instance) if not (facts.registration and facts.registration.suspended):
             return _of((instance,))

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 from urllib.parse import urlsplit
 
-from consul_registrar.addresses import canonical, parsed
+from consul_registrar.addresses import canonical, dialled
 from consul_registrar.api.connection import CheckPolicy, Defaults
 from consul_registrar.model import Check, Reason
 from consul_registrar.names import folded
@@ -27,11 +27,15 @@ _LONGEST = 63  # characters of a namespace's name
 
 @dataclass(frozen=True, slots=True)
 class CheckTerms:
-    """What a connection says of checks. `nodes`, `consul`: canonical addresses of the cluster's nodes, and its own."""
+    """What a connection says of checks. `nodes`, `consul`: canonical addresses of the cluster's nodes, and its own.
+
+    `agent_port`: where an agent of its own listens on each node, 0 where there is none.
+    """
 
     policy: CheckPolicy
     nodes: Collection[str] = ()
     consul: Collection[str] = ()
+    agent_port: int = 0
 
 
 # --- names ----------------------------------------------------------------------------------------------------------
@@ -91,8 +95,8 @@ def _against(check: Check, terms: CheckTerms) -> Iterator[str]:
         and not any(allowed.first <= port <= (allowed.last or allowed.first) for allowed in policy.ports)
     ):
         yield f"its port must be one of those allowed, not {port}"
-    what = _what(host, terms)
-    if what in policy.refused_addresses:
+    what = next((kind for kind in _kinds(host, port, terms) if kind in policy.refused_addresses), None)
+    if what is not None:
         yield f"it must not go to {host}, which is {_ARTICLES[what]}"
 
 
@@ -115,18 +119,20 @@ def _target(check: Check) -> tuple[str, int]:
             return probe.host, probe.port
 
 
-def _what(host: str, terms: CheckTerms) -> str:
-    """Names are compared as they are written: what they lead to isn't known here."""
-    name, address = canonical(host), parsed(host)
-    if name in terms.consul:
-        return "Consul"
-    if name in terms.nodes:
-        return "Node"
-    if address is None:
-        return "Loopback" if name == "localhost" else ""
-    if address.is_loopback or address.is_unspecified:  # who dials the unspecified address reaches itself
-        return "Loopback"
-    return "LinkLocal" if address.is_link_local else ""
+def _kinds(host: str, port: int, terms: CheckTerms) -> Iterator[str]:
+    """All that an address is. Names are compared as they are written: what they lead to isn't known here."""
+    name, address = canonical(host), dialled(host)
+    on_node = name in terms.nodes
+    if name in terms.consul or (on_node and 0 < port == terms.agent_port):
+        yield "Consul"
+    if on_node:
+        yield "Node"
+    if name == "localhost" or name.endswith(".localhost"):
+        yield "Loopback"
+    if address is not None and (address.is_loopback or address.is_unspecified):
+        yield "Loopback"  # who dials the unspecified address reaches itself
+    if address is not None and address.is_link_local:
+        yield "LinkLocal"
 
 
 # --- defaults -------------------------------------------------------------------------------------------------------

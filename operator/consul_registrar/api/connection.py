@@ -179,9 +179,19 @@ class CheckPolicy(Model):
         default=["Loopback", "LinkLocal", "Node", "Consul"],
         max_length=4,
         description="Addresses that must not be probed: the agent's own machine, link-local ones such as a cloud's "
-        "metadata service, the cluster's nodes, those of this connection. DNS names are compared as they are written.",
+        "metadata service, the cluster's nodes, those of this connection (with nodeAgents: the agents' port on the "
+        "nodes). DNS names are compared as they are written.",
         json_schema_extra=SET,
     )
+
+
+#: Asked by the API server alone: a connection that has one already goes on, and the Pods that it concerns say so.
+_NO_SECRETS = cel(
+    (
+        "self.all(c, !has(c.http) || !has(c.http.headers) || c.http.headers.all(h, !has(h.valueFrom)))",
+        "must have no headers with valueFrom: Secrets are read for a registration's own checks only",
+    )
+)
 
 
 class Defaults(Model):
@@ -201,7 +211,10 @@ class Defaults(Model):
         default=None, description="Weights of registrations that say nothing of weights."
     )
     checks: Checks | None = Field(
-        default=None, description="Checks of registrations of Pods that say nothing of checks."
+        default=None,
+        description="Checks of registrations of Pods that say nothing of checks. Headers can't come from Secrets: "
+        "there is no namespace that they could be in.",
+        json_schema_extra=_NO_SECRETS,
     )
 
 

@@ -93,6 +93,12 @@ def test_an_unknown_field_is_refused_by_name(cluster: Cluster) -> None:
     assert 'unknown field \\"spec.servise\\"' in refusal(cluster, registration("web", servise={"name": "web"}))
 
 
+SECRETLY = {
+    "name": "health",
+    "http": {"headers": [{"name": "X-A", "valueFrom": {"secretKeyRef": {"name": "probe", "key": "token"}}}]},
+}
+
+
 @pytest.mark.parametrize(
     ("spec", "must"),
     [
@@ -106,6 +112,10 @@ def test_an_unknown_field_is_refused_by_name(cluster: Cluster) -> None:
             "must have exactly one of secretKeyRef and file",
         ),
         ({"nodeAgents": {}}, "spec.mode: Required value"),
+        (
+            {"mode": "Agent", "nodeAgents": {}, "defaults": {"checks": [SECRETLY]}},
+            "must have no headers with valueFrom",
+        ),
         ({"mode": "Agent", "addresses": ["consul:8500"]}, "spec.addresses[0]"),
     ],
     ids=str,

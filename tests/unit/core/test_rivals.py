@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 
-from consul_registrar.changes import Cause, Deregister, Register
-from consul_registrar.consul.errors import Invalid
+from consul_registrar.changes import Cause, Change, Deregister, Register
+from consul_registrar.consul.errors import ConsulError, Invalid
 from consul_registrar.facts import Facts
 from consul_registrar.model import ContainerPort, Health, Owner, RegistrationKey
 from consul_registrar.rivals import rivals
@@ -208,6 +208,70 @@ async def test_an_older_registration_whose_check_is_not_allowed_keeps_nobody_out
         world.run_pod(pod())
         await passes(3)
     assert owners(world) == ["second"]
+
+
+def refusing(world: World, registration: str) -> list[str]:
+    """Consul refuses what these registrations write, until they leave the list."""
+    refused, take = [registration], world.consul._take
+
+    def taken(change: Change) -> ConsulError | None:
+        owner = change.instance.owner
+        return Invalid(reason("InvalidRequest")) if owner and owner.registration in refused else take(change)
+
+    world.consul._take = taken  # type: ignore[method-assign]
+    return refused
+
+
+@instantly
+async def test_an_older_registration_that_consul_refuses_keeps_nobody_out_and_takes_over_once_it_is_taken() -> None:
+    world = World()
+    refused = refusing(world, "first")
+    async with world.running():
+        world.apply(first())
+        world.apply(second())
+        world.run_pod(pod())
+        await passes(3)
+        assert owners(world) == ["second"]
+        await passes(200)
+        assert owners(world) == ["second"]
+        world.consul.written.clear()
+        refused.clear()
+        await passes(40)
+    assert owners(world) == ["first"]
+    assert [type(change) for change in world.consul.written] == [Register, Deregister]
+
+
+@instantly
+async def test_what_is_deleted_does_not_wait_for_an_heir_that_consul_refuses() -> None:
+    world = World()
+    refusing(world, "first")
+    async with world.running():
+        world.apply(second())
+        world.run_pod(pod())
+        await passes(3)
+        world.apply(first())
+        await passes(3)
+        world.apply(second(deletionTimestamp=NOW, generation=9))
+        await passes(40)
+    assert owners(world) == []
+    assert "removed" in world.cluster.finalizers
+
+
+@instantly
+async def test_an_edit_of_one_that_was_refused_is_waited_for_again() -> None:
+    world = World()
+    refused = refusing(world, "first")
+    async with world.running():
+        world.apply(first())
+        world.run_pod(pod())
+        await passes(3)
+        refused.clear()
+        world.consul.written.clear()
+        world.apply(first({"service": {"name": "web", "port": 8080, "tags": ["new"]}}, generation=4))
+        world.apply(second())
+        await passes(3)
+    assert owners(world) == ["first"]
+    assert len(world.consul.written) == 1
 
 
 @instantly

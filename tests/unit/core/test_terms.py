@@ -4,12 +4,13 @@ from typing import Any
 
 import pytest
 
+from consul_registrar.addresses import dialled
 from consul_registrar.api.connection import CheckPolicy, Defaults
 from consul_registrar.cache import Cache
 from consul_registrar.model import Check, Health, Namespace, Node, Weights
 from consul_registrar.probes import TcpProbe, Timing
 from consul_registrar.terms import CheckTerms, owner_by_pattern, refused_check, with_defaults
-from unit.core.build import NOW, OLD, body, endpoint, instance, of_endpoints, of_pods, pod, registration, spec_of
+from unit.core.build import NOW, OLD, body, endpoint, instance, node, of_endpoints, of_pods, pod, registration, spec_of
 from unit.core.instant import instantly
 from unit.core.shell import World
 from unit.core.test_loop import HELD, passes
@@ -221,6 +222,17 @@ async def test_the_rightful_owner_of_a_name_gets_it_from_whom_the_terms_refuse_a
         ("::0", "a loopback address"),
         ("0.0.0.0", "a loopback address"),
         ("::ffff:169.254.169.254", "a link-local address"),
+        ("127.1", "a loopback address"),
+        ("2130706433", "a loopback address"),
+        ("0x7f.1", "a loopback address"),
+        ("0X7F000001", "a loopback address"),
+        ("0177.0.0.01", "a loopback address"),
+        ("127.0.0.1.", "a loopback address"),
+        ("0", "a loopback address"),
+        ("app.localhost", "a loopback address"),
+        ("169.16689662", "a link-local address"),
+        ("10.5", "the address of a node"),
+        ("012.0.0.011", "an address of Consul"),
     ],
 )
 def test_another_way_of_writing_an_address_is_no_way_past_the_policy(host: str, what: str) -> None:
@@ -229,6 +241,42 @@ def test_another_way_of_writing_an_address_is_no_way_past_the_policy(host: str, 
     refused = refused_check((check,), terms)
     assert refused is not None
     assert what in refused.message
+
+
+@pytest.mark.parametrize(
+    "name", ["127.0.0.1.example.com", "1.2.3.4.5", "256.1", "1.2.3.256", "08.1", "0x", "4294967296", "a"]
+)
+def test_what_no_resolver_reads_as_an_address_is_a_name(name: str) -> None:
+    assert dialled(name) is None
+
+
+@pytest.mark.parametrize(
+    ("refused_addresses", "port", "refused"),
+    [
+        (["Consul"], 8501, True),
+        (["Consul"], 8080, False),
+        (["Node"], 8501, True),
+        (["Node"], 8080, True),
+        (["Loopback"], 8501, False),
+    ],
+)
+def test_the_agents_on_the_nodes_are_addresses_of_consul(refused_addresses: Any, port: int, refused: bool) -> None:
+    policy = CheckPolicy.model_validate({"refusedAddresses": refused_addresses})
+    check = Check("c:port:tcp", "port", TcpProbe("10.0.0.5", port, Timing(5000, 1000)))
+    terms = CheckTerms(policy, {"10.0.0.5"}, agent_port=8501)
+    assert (refused_check((check,), terms) is not None) is refused
+
+
+@instantly
+async def test_a_connection_to_the_agents_on_the_nodes_lets_nobody_probe_them() -> None:
+    policy = {"refusedAddresses": ["Consul"]}
+    world = World(default={"addresses": None, "nodeAgents": {"port": 8501}, "checkPolicy": policy})
+    world.nodes.put(node(addresses={"InternalIP": "192.168.0.1"}))
+    async with world.running():
+        probes = [{"name": "agent", "tcp": {"port": 8501}}]
+        world.apply(body(of_endpoints(endpoint(address="192.168.0.1"), checks=probes), **HELD))
+        await passes(3)
+    assert (world.consul.held, world.cluster.ready) == ([], ("False", "CheckNotAllowed"))
 
 
 def test_all_addresses_of_a_node_are_known_however_many_there_are_of_a_kind() -> None:
