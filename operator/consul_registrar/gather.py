@@ -186,6 +186,7 @@ class Gatherer:
     def forget(self, key: RegistrationKey) -> None:
         """The registration is no more."""
         self._by_itself.pop(key, None)
+        self._refused = {place: what for place, what in self._refused.items() if place[0] != key}
 
     def name(self, subject: str) -> str:
         """What people call a subject."""

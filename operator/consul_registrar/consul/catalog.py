@@ -136,9 +136,12 @@ class CatalogRegistry:
     def set_nodes(self, nodes: Mapping[str, Node]) -> None:
         """The cluster's nodes are none of this mode's concern."""
 
-    def lane(self, node: str) -> str:  # noqa: ARG002
-        """All changes go through one lane: a transaction holds those of many nodes."""
-        return ""
+    def lane(self, node: str) -> str:
+        """All changes go through one lane: a transaction holds those of many nodes.
+
+        What is adopted from a node of somebody else's is asked for one by one, and so keeps nobody else waiting.
+        """
+        return "" if node in self._nodes.watches else node
 
     async def run(self) -> None:
         """Read and watch for ever; returns only when cancelled. Ends every task and connection of its own."""

@@ -13,13 +13,14 @@ from collections.abc import Set as AbstractSet
 from dataclasses import replace
 from urllib.parse import quote
 
-from consul_registrar.changes import Change, Deregister, DropCheck, Feed, Register
+from consul_registrar.changes import Cause, Change, Deregister, DropCheck, Feed, Register
 from consul_registrar.consul import wire
 from consul_registrar.consul.answers import Answer
 from consul_registrar.consul.book import Book
 from consul_registrar.consul.drift import same_service
 from consul_registrar.consul.errors import Invalid, Misdirected, Stale
 from consul_registrar.consul.named_ports import explained, refuse_unknown
+from consul_registrar.consul.strangers import refuse_another
 from consul_registrar.consul.transport import Client
 from consul_registrar.consul.wire import Held
 from consul_registrar.model import META_HASH, Check, Health, Instance, Reason
@@ -52,6 +53,8 @@ class Sender:
             case DropCheck():
                 await self._drop(change.id, change.check_id)
             case Deregister():
+                if change.cause is Cause.ADOPTED:
+                    await self._look_again(change.instance)
                 await self._deregister(change.id)
 
     async def _register(self, change: Register) -> None:
@@ -103,6 +106,12 @@ class Sender:
         """Remove a check; one that the agent doesn't have (404) is removed already."""
         await self._client.agent.check.deregister(_quoted(check_id))
         self._book.dropped(instance_id, check_id, time.monotonic())
+
+    async def _look_again(self, stranger: Instance) -> None:
+        """An agent removes by ID alone; whoever had this one may have registered something else under it."""
+        answer: Answer = await self._client.http.get(_as_is, f"/v1/agent/service/{_quoted(stranger.id)}")
+        if answer.code != 404:
+            refuse_another(stranger, answer)
 
     async def _deregister(self, instance_id: str) -> None:
         """Remove an instance; one that this agent doesn't have (404) is removed already."""

@@ -1,7 +1,7 @@
 """What stands in Consul under a service name and is nobody's: orphaned, or registered by hand.
 
 Decides what counts as nobody's, and how a thing of that kind is removed from a node that no agent answers for. Whether
-it is adopted is decided in `plan.py`. What an agent holds can only be removed at that agent.
+it is adopted is decided in `plan.py`. What an agent holds can only be removed at that agent (`sender.py`).
 """
 
 from collections.abc import Callable
@@ -15,6 +15,7 @@ from consul_registrar.consul.catalog_wire import decode_verdict, service_delete
 from consul_registrar.consul.claim import Asks
 from consul_registrar.consul.errors import Misdirected, Stale
 from consul_registrar.model import MANAGED_BY, META_MANAGED_BY, Instance, Reason
+from consul_registrar.names import folded
 
 SERF = "serfHealth"
 """The check of a node that has an agent."""
@@ -37,6 +38,7 @@ class _Row(msgspec.Struct, frozen=True):
     Checks: list[wire.CheckRow] | None = None
 
 
+_service = msgspec.json.Decoder(_Service)
 _rows = msgspec.json.Decoder(list[_Row])
 
 
@@ -58,13 +60,30 @@ async def remove(consul: Asks, stranger: Instance) -> None:
     rows = [row for row in await _read(consul, stranger.service) if (row.Node.Node, row.Service.ID) == _place(stranger)]
     for row in rows:
         stands = wire.held(row.Node.Node, row.Service, ()).instance
-        if not _is_nobodys(row.Service) or (stands.address, stands.port) != (stranger.address, stranger.port):
-            raise Stale(Reason("Stale", f"{stranger.id} on {stranger.node} is another by now: it is read again"))
+        _judge(stranger, row.Service)
         body = b"[" + service_delete(stands, row.Service.ModifyIndex).body + b"]"
         verdict = decode_verdict(await consul.put(TRANSACTION, (), body))
         if verdict.Errors:
             message = f"{stranger.id} on {stranger.node} could not be removed: {verdict.Errors[0].What}"
             raise Stale(Reason("Stale", message))
+
+
+def refuse_another(stranger: Instance, answer: Answer) -> None:
+    """Raises Stale where an agent, by its answer, holds something else under a stranger's ID by now."""
+    try:
+        _judge(stranger, _service.decode(answer.body))
+    except msgspec.DecodeError as error:
+        raise _not_consul("/v1/agent/service", error) from error
+
+
+def _judge(stranger: Instance, row: _Service) -> None:
+    """Raises Stale where what stands under its ID is somebody's by now, or leads to somewhere else."""
+    if not _is_nobodys(row) or _leads_to(wire.held(stranger.node, row, ()).instance) != _leads_to(stranger):
+        raise Stale(Reason("Stale", f"{stranger.id} on {stranger.node} is another by now: it is read again"))
+
+
+def _leads_to(i: Instance) -> tuple[str, str, int]:
+    return folded(i.service), i.address, i.port
 
 
 def _place(instance: Instance) -> tuple[str, str]:
@@ -87,5 +106,8 @@ def _decoded(answer: Answer) -> list[_Row]:
     try:
         return _rows.decode(answer.body)
     except msgspec.DecodeError as error:
-        message = f"/v1/health/service was answered with something else than Consul's JSON: {error}"
-        raise Misdirected(Reason("NotConsul", message)) from error
+        raise _not_consul("/v1/health/service", error) from error
+
+
+def _not_consul(path: str, error: msgspec.DecodeError) -> Misdirected:
+    return Misdirected(Reason("NotConsul", f"{path} was answered with something else than Consul's JSON: {error}"))

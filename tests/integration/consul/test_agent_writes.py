@@ -4,13 +4,14 @@ import asyncio
 import socket
 from collections.abc import Iterator
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from consul_world import Running, Truth, deregister, eventually, meta, readiness, register, tcp, web
 
-from consul_registrar.changes import Cause, DropCheck, Feed, Register
+from consul_registrar.changes import Cause, Deregister, DropCheck, Feed, Register
 from consul_registrar.consul import Invalid, NotSent, Stale
-from consul_registrar.model import META_HASH, META_NONCE, Check, Health
+from consul_registrar.model import MANAGED_BY, META_HASH, META_MANAGED_BY, META_NONCE, Check, Health, Instance
 from consul_registrar.probes import HttpProbe, Timing
 
 
@@ -51,6 +52,27 @@ async def test_a_deregistered_instance_is_gone_from_agent_and_catalog(registry: 
 
 async def test_deregistering_what_the_agent_does_not_have_is_a_success(registry: Running):
     await registry.write(deregister(web("node-1", "never")))
+
+
+async def by_hand(truth: Truth, **more: Any) -> None:
+    body = {"ID": "by-hand", "Name": "legacy", "Address": "127.0.0.9", "Port": 9} | more
+    await asyncio.to_thread(truth.agent.request, "PUT", "/v1/agent/service/register", body)
+
+
+STRANGER = Instance("node-1", "by-hand", "legacy", "127.0.0.9", 9)
+
+
+@pytest.mark.parametrize("more", [{"Address": "127.0.0.8"}, {"Port": 10}, {"Meta": {META_MANAGED_BY: MANAGED_BY}}])
+async def test_what_is_adopted_is_removed_only_while_it_is_the_same(registry: Running, truth: Truth, more: Any):
+    await by_hand(truth, **more)
+    adopts = Deregister(STRANGER, Cause.ADOPTED)
+    (outcome,) = await registry.registry.apply("node-1", [adopts])
+    assert isinstance(outcome, Stale)
+    assert truth.at_agent(STRANGER) is not None
+    await by_hand(truth)
+    await registry.write(adopts)
+    assert truth.at_agent(STRANGER) is None
+    await registry.write(adopts)
 
 
 async def test_readiness_is_fed(registry: Running, truth: Truth):

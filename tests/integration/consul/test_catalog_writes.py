@@ -424,5 +424,6 @@ def _access(catalog: Catalog, rules: str | None) -> Access:
     return Access(token=lambda: token or "", allow_plaintext_token=True)
 
 
-async def test_one_lane_takes_the_changes_of_all_nodes(registry):
+async def test_one_lane_takes_the_changes_of_all_nodes_and_adoptions_keep_none_of_them_waiting(registry):
     assert {registry.registry.lane(node) for node in registry.registry._nodes.names} == {""}
+    assert registry.registry.lane("legacy") == "legacy"
