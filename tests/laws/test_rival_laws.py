@@ -56,7 +56,7 @@ async def _play(steps: Any) -> None:
                 world.cluster.registrations.pop(key)
                 world.registrations.remove(f"uid-of-shop-{name}")
             await asyncio.sleep(0.05)
-        await asyncio.sleep(300)
+        await asyncio.sleep(900)  # what an edit left is held for 300 s at first, and drained after that
     _is_as_it_should(world, alive, pods)
 
 
