@@ -81,7 +81,7 @@ class Operator:
         self, settings: Settings, client: kube.KubeClient, leadership: kube.Leadership, login: kube.Login
     ) -> None:
         self._settings = settings
-        self._queue: Queue[Key] = Queue()
+        self._queue: Queue[Key] = Queue(waited=metrics.queue_waited, worked=metrics.queue_worked)
         self._down: dict[str, Reason | None] = {}
         self._cache = Cache()
         self._acceptance = Acceptance(self._cache)
@@ -135,7 +135,7 @@ class Operator:
             )
         )
         metrics.REGISTRY.register(metrics.Connections(self._cache.connections.values))
-        metrics.REGISTRY.register(metrics.WorkQueue("subjects", self._queue.numbers))
+        metrics.REGISTRY.register(metrics.WorkQueue(metrics.QUEUE, self._queue.numbers))
         metrics.REGISTRY.register(metrics.RemovalsHeld(self._quarantine.holding))
 
     def _connect(self) -> Consuls:

@@ -15,6 +15,7 @@ from prometheus_client.registry import Collector
 
 from consul_registrar.model import RegistrationKey
 from consul_registrar.objects import Connection, Registration
+from consul_registrar.queue import Numbers
 from consul_registrar.tally import Tally
 
 REGISTRY = CollectorRegistry()
@@ -180,10 +181,30 @@ class Connections(Collector):
         yield family
 
 
-class WorkQueue(Collector):
-    """The work queue, in client-go's names. `numbers` gives its depth, and how many keys were added and retried."""
+QUEUE = "subjects"
+_QUEUE_BUCKETS = (1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 0.1, 1, 10, 100, 1000)  # client-go's, from a microsecond on
+_queue_duration = Histogram(
+    "workqueue_queue_duration_seconds",
+    "How long a key was ready before it was worked on.",
+    ["name"],
+    buckets=_QUEUE_BUCKETS,
+    registry=REGISTRY,
+)
+_work_duration = Histogram(
+    "workqueue_work_duration_seconds",
+    "How long working on a key took, waiting for Consul included.",
+    ["name"],
+    buckets=_QUEUE_BUCKETS,
+    registry=REGISTRY,
+)
+queue_waited = _queue_duration.labels(QUEUE).observe
+queue_worked = _work_duration.labels(QUEUE).observe
 
-    def __init__(self, name: str, numbers: Callable[[], tuple[int, int, int]]) -> None:
+
+class WorkQueue(Collector):
+    """The work queue as it is, in client-go's names."""
+
+    def __init__(self, name: str, numbers: Callable[[], Numbers]) -> None:
         self._name = name
         self._numbers = numbers
 
@@ -191,12 +212,19 @@ class WorkQueue(Collector):
         return self.collect()
 
     def collect(self) -> Iterator[Metric]:
-        depth, adds, retries = self._numbers()
-        ready = GaugeMetricFamily("workqueue_depth", "Keys that are ready to be worked on.", labels=["name"])
-        ready.add_metric([self._name], depth)
-        yield ready
-        yield self._counter("workqueue_adds", "Keys that were put on the queue.", adds)
-        yield self._counter("workqueue_retries", "Keys that were put off after a failure.", retries)
+        numbers = self._numbers()
+        yield self._gauge("workqueue_depth", "Keys that are ready to be worked on.", numbers.depth)
+        yield self._counter("workqueue_adds", "Keys that were put on the queue.", numbers.adds)
+        yield self._counter("workqueue_retries", "Keys that were put off after a failure.", numbers.retries)
+        about = "For how long the keys that are being worked on have been, all together."
+        yield self._gauge("workqueue_unfinished_work_seconds", about, numbers.unfinished)
+        about = "For how long that key has been worked on that is being worked on longest."
+        yield self._gauge("workqueue_longest_running_processor_seconds", about, numbers.longest)
+
+    def _gauge(self, name: str, about: str, value: float) -> Metric:
+        family = GaugeMetricFamily(name, about, labels=["name"])
+        family.add_metric([self._name], value)
+        return family
 
     def _counter(self, name: str, about: str, value: int) -> Metric:
         family = CounterMetricFamily(name, about, labels=["name"])

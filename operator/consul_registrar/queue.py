@@ -11,8 +11,10 @@ import heapq
 import itertools
 import logging
 import random
+import time
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Hashable
+from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 from consul_registrar.backoff import delay
@@ -26,13 +28,39 @@ _LONGEST_DELAY = 60.0
 _IN_A_ROW = 64
 
 
-class Queue(Generic[K]):
-    """Keys to work on."""
+def _unmeasured(_seconds: float) -> None:
+    pass
 
-    def __init__(self, jitter: Callable[[], float] = random.random) -> None:
-        self._ready: OrderedDict[K, None] = OrderedDict()
-        self._routine: OrderedDict[K, None] = OrderedDict()
-        self._processing: set[K] = set()
+
+@dataclass(frozen=True, slots=True)
+class Numbers:
+    """How a queue is: `depth` keys are ready, so many were ever added and retried; the last two in seconds."""
+
+    depth: int = 0
+    adds: int = 0
+    retries: int = 0
+    unfinished: float = 0.0
+    """For how long the keys that are being worked on have been, all together."""
+    longest: float = 0.0
+    """The longest of these."""
+
+
+class Queue(Generic[K]):
+    """Keys to work on. `waited` is told how many seconds each was ready before its turn, `worked` how many it took."""
+
+    def __init__(
+        self,
+        jitter: Callable[[], float] = random.random,
+        waited: Callable[[float], object] = _unmeasured,
+        worked: Callable[[float], object] = _unmeasured,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._ready: OrderedDict[K, float] = OrderedDict()
+        self._routine: OrderedDict[K, float] = OrderedDict()
+        self._processing: dict[K, float] = {}
+        self._waited = waited
+        self._worked = worked
+        self._clock = clock
         self._again: set[K] = set()
         self._failures: dict[K, int] = {}
         self._later: list[tuple[float, int, K]] = []
@@ -51,9 +79,11 @@ class Queue(Generic[K]):
         """Whether nothing is ready or being worked on; what waits for later doesn't count."""
         return not len(self) and not self._processing
 
-    def numbers(self) -> tuple[int, int, int]:
-        """How many keys are ready, and how many were ever added and retried."""
-        return len(self), self._adds, self._retries
+    def numbers(self) -> Numbers:
+        """How it is now."""
+        now = self._clock()
+        since = [now - began for began in self._processing.values()]
+        return Numbers(len(self), self._adds, self._retries, sum(since), max(since, default=0.0))
 
     def add(self, key: K) -> None:
         """Work on the key as soon as possible."""
@@ -61,8 +91,8 @@ class Queue(Generic[K]):
         if key in self._processing:
             self._again.add(key)
         else:
-            self._routine.pop(key, None)
-            self._ready[key] = None
+            since = self._routine.pop(key, None)
+            self._ready.setdefault(key, self._clock() if since is None else since)
             self._wake.set()
 
     def add_routine(self, key: K) -> None:
@@ -71,7 +101,7 @@ class Queue(Generic[K]):
         if key in self._processing:
             self._again.add(key)
         elif key not in self._ready:
-            self._routine[key] = None
+            self._routine.setdefault(key, self._clock())
             self._wake.set()
 
     def add_after(self, key: K, delay: float) -> None:
@@ -116,7 +146,7 @@ class Queue(Generic[K]):
                     if not begun % _IN_A_ROW:
                         await asyncio.sleep(0)
         finally:
-            self._ready.update(dict.fromkeys(self._processing))
+            self._ready.update(dict.fromkeys(self._processing, self._clock()))
             self._processing.clear()
             self._again.clear()
 
@@ -127,10 +157,11 @@ class Queue(Generic[K]):
             wait = self.retry(key)
             logger.exception("working on %s failed unexpectedly, trying again in %.1f s", key, wait)
         slots.release()
-        self._processing.discard(key)
+        now = self._clock()
+        self._worked(now - self._processing.pop(key, now))
         if key in self._again:
             self._again.discard(key)
-            self._ready[key] = None
+            self._ready[key] = now
             self._wake.set()
 
     async def _next(self) -> K:
@@ -139,8 +170,9 @@ class Queue(Generic[K]):
             if not self._ready and self._routine:
                 await asyncio.sleep(0)  # whatever has happened meanwhile may bring news
             if self._ready or self._routine:
-                key, _ = (self._ready or self._routine).popitem(last=False)
-                self._processing.add(key)
+                key, since = (self._ready or self._routine).popitem(last=False)
+                self._processing[key] = now = self._clock()
+                self._waited(now - since)
                 return key
             self._wake.clear()
             try:

@@ -16,6 +16,7 @@ from consul_registrar import metrics
 from consul_registrar.api import crd
 from consul_registrar.api.reference import MADE, cell, code, page, table
 from consul_registrar.cli.main import main as command
+from consul_registrar.queue import Numbers
 
 #: Consul's own variables, of which `settings.py` makes the connection `default`.
 VARIABLES = {
@@ -84,7 +85,7 @@ def _metrics() -> Iterator[tuple[str, str, Sequence[str], str]]:
         metrics.Registrations(dict, tuple, each=True),
         metrics.Connections(tuple),
         metrics.RemovalsHeld(dict),
-        metrics.WorkQueue("", lambda: (0, 0, 0)),
+        metrics.WorkQueue("", Numbers),
     )
     described += [(family, _labels(family)) for each in collectors for family in each.describe()]
     for metric, labels in sorted(described, key=lambda each: each[0].name):

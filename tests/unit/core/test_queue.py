@@ -62,7 +62,7 @@ async def test_a_key_that_waits_is_not_added_twice() -> None:
     queue, work = Queue[str](), Work()
     for _ in range(3):
         queue.add("a")
-    assert (len(queue), queue.numbers()) == (1, (1, 3, 0))
+    assert (len(queue), queue.numbers().depth, queue.numbers().adds) == (1, 1, 3)
     async with at_work(queue, work):
         await settle()
     assert work.keys == ["a"]
@@ -153,7 +153,7 @@ async def test_the_backoff_of_a_key_grows_and_is_forgotten() -> None:
     assert queue.retry("b") == 0.05
     queue.forget("a")
     assert queue.retry("a") == 0.05
-    assert queue.numbers() == (0, 0, 6)
+    assert queue.numbers().retries == 6
 
 
 @instantly
@@ -270,3 +270,21 @@ async def test_a_key_whose_work_breaks_is_tried_again_and_the_others_go_on() -> 
         assert begun == ["bad", "good"]
         await asyncio.sleep(1)
     assert begun == ["bad", "good", "bad"]
+
+
+async def test_it_is_measured_how_long_a_key_waits_and_how_long_work_on_it_takes() -> None:
+    waited: list[float] = []
+    worked: list[float] = []
+    queue, work = Queue[str](waited=waited.append, worked=worked.append, clock=elapsed), Work()
+    done = work.hold("a")
+    queue.add("a")
+    queue.add("b")
+    async with at_work(queue, work, limit=1):
+        await asyncio.sleep(3)
+        numbers = queue.numbers()
+        assert (numbers.depth, numbers.unfinished, numbers.longest) == (1, 3, 3)
+        queue.add("b")
+        done.set()
+        await settle()
+    assert (waited, worked) == ([0, 3], [3, 0])
+    assert (queue.numbers().unfinished, queue.numbers().longest) == (0, 0)
