@@ -13,6 +13,7 @@ from pydantic import ValidationError
 from consul_registrar.api.base import Model
 from consul_registrar.api.connection import ConsulConnectionSpec
 from consul_registrar.api.registration import ServiceRegistrationSpec
+from consul_registrar.api.status import NOBODY_LOOKED
 from consul_registrar.model import Reason, RegistrationKey
 from consul_registrar.names import RESERVED, folded
 
@@ -118,7 +119,7 @@ def registration(body: Mapping[str, Any]) -> Registration:
     spec = _spec(ServiceRegistrationSpec, body)
     if isinstance(spec, ServiceRegistrationSpec):
         spec = _named_well(spec, key.name)
-    return Registration(key, _meta(metadata), spec, body.get("status") or {})
+    return Registration(key, _meta(metadata), spec, _status(body))
 
 
 def _secrets(spec: ServiceRegistrationSpec) -> tuple[tuple[str, str], ...]:
@@ -140,7 +141,13 @@ def _named_well(spec: ServiceRegistrationSpec, name: str) -> ServiceRegistration
 def connection(body: Mapping[str, Any]) -> Connection:
     """A connection from an object's body."""
     metadata = body["metadata"]
-    return Connection(metadata["name"], _meta(metadata), _spec(ConsulConnectionSpec, body), body.get("status") or {})
+    return Connection(metadata["name"], _meta(metadata), _spec(ConsulConnectionSpec, body), _status(body))
+
+
+def _status(body: Mapping[str, Any]) -> Mapping[str, Any]:
+    """What was said of it; nothing where nobody has looked yet."""
+    status = body.get("status") or {}
+    return {} if status == NOBODY_LOOKED else status
 
 
 def _meta(metadata: Mapping[str, Any]) -> Meta:

@@ -13,7 +13,7 @@ import yaml
 from consul_registrar.api.base import GROUP, VERSION, Model, Rule, cel
 from consul_registrar.api.connection import TRANSITIONS, ConsulConnectionSpec
 from consul_registrar.api.registration import OBJECT_RULES, ServiceRegistrationSpec
-from consul_registrar.api.status import ConsulConnectionStatus, ServiceRegistrationStatus
+from consul_registrar.api.status import NOBODY_LOOKED, ConsulConnectionStatus, ServiceRegistrationStatus
 
 _DROPPED = {"title", "additionalProperties", "$defs", "const"}
 _RULES = "x-kubernetes-validations"
@@ -158,8 +158,16 @@ class _Plain(yaml.SafeDumper):
         return True
 
 
+def _status(schema: dict[str, Any]) -> dict[str, Any]:
+    """Born with a generation that nothing has, so that nobody takes an object for ready that nobody has looked at.
+
+    Flux does (kstatus) where an object has neither observedGeneration nor conditions.
+    """
+    return {**_without_defaults(schema), "default": dict(NOBODY_LOOKED)}
+
+
 def _without_defaults(schema: Any) -> Any:
-    """For status: only the operator writes it, so there is nothing to fill in."""
+    """For status: only the operator writes it, so there is nothing to fill in below."""
     if isinstance(schema, list):
         return [_without_defaults(item) for item in schema]
     if not isinstance(schema, dict):
@@ -191,7 +199,7 @@ def service_registration() -> dict[str, Any]:
         *_WHY,
     ]
     spec = _useful_defaults(_schema(ServiceRegistrationSpec))
-    status = _without_defaults(_schema(ServiceRegistrationStatus))
+    status = _status(_schema(ServiceRegistrationStatus))
     return _definition(
         "ServiceRegistration", "serviceregistrations", "Namespaced", "sreg", OBJECT_RULES, spec, status, columns
     )
@@ -209,7 +217,7 @@ def consul_connection() -> dict[str, Any]:
     ]
     spec = _useful_defaults(_schema(ConsulConnectionSpec))
     spec[_RULES] = [*spec.get(_RULES, []), *TRANSITIONS[_RULES]]
-    status = _without_defaults(_schema(ConsulConnectionStatus))
+    status = _status(_schema(ConsulConnectionStatus))
     return _definition("ConsulConnection", "consulconnections", "Cluster", "cconn", {}, spec, status, columns)
 
 

@@ -1,10 +1,13 @@
 """The status subresources of both custom resources: what the operator says of them."""
 
-from typing import Literal
+from typing import Any, Final, Literal
 
 from pydantic import Field
 
 from consul_registrar.api.base import ATOMIC, Model, list_map
+
+#: The status with which an object is born.
+NOBODY_LOOKED: Final[dict[str, Any]] = {"observedGeneration": -1}
 
 
 class Condition(Model):
@@ -74,7 +77,9 @@ class Reaped(Model):
 class ServiceRegistrationStatus(Model):
     """What became of the registration."""
 
-    observed_generation: int = Field(default=0, ge=0, description="The metadata.generation that status speaks of.")
+    observed_generation: int = Field(
+        default=0, ge=-1, description="The metadata.generation that status speaks of; -1: nobody has looked yet."
+    )
     consul_service: str = Field(default="", max_length=253, description="Name of the service in Consul.")
     instances: Instances | None = Field(default=None, description="Counts of instances.")
     consuls: list[ConsulStatus] = Field(
@@ -136,7 +141,9 @@ class TokenStatus(Model):
 class ConsulConnectionStatus(Model):
     """How the Consul looks from the operator."""
 
-    observed_generation: int = Field(default=0, ge=0, description="The metadata.generation that status speaks of.")
+    observed_generation: int = Field(
+        default=0, ge=-1, description="The metadata.generation that status speaks of; -1: nobody has looked yet."
+    )
     version: str = Field(default="", max_length=64, description="Version of Consul.")
     datacenter: str = Field(default="", max_length=64, description="Datacenter.")
     token: TokenStatus | None = Field(default=None, description="The ACL token in use.")

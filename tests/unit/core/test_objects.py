@@ -21,6 +21,11 @@ def test_a_registration_is_named_and_published_by_its_own_name() -> None:
     assert (found.meta.created, found.meta.deleted, found.meta.finalizers) == (OLD, "", ())
 
 
+@pytest.mark.parametrize("status", [None, {}, {"observedGeneration": -1}])
+def test_an_object_that_nobody_has_looked_at_has_no_status(status: dict[str, int] | None) -> None:
+    assert objects.registration(body() | {"status": status}).status == {}
+
+
 def test_service_name_wins_over_the_registrations_name() -> None:
     assert registration(of_pods(service={"name": "shop-web"})).service == "shop-web"
 
