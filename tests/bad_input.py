@@ -163,9 +163,14 @@ SERVICE_SPEC: dict[str, Any] = {
     "kubernetesService": {"name": "web-lb", "publish": "LoadBalancer", "ipFamily": "IPv4"},
     "service": {"ports": {"http": 80, "admin": "admin"}, "defaultPort": "http"},
 }
+LOGIN_SPEC: dict[str, Any] = {
+    "mode": "Catalog",
+    "addresses": ["https://consul:8501"],
+    "auth": {"kubernetes": {"authMethod": "east", "tokenFile": "/token", "meta": {"cluster": "east"}}},
+}
 VALID = {
     "ServiceRegistration": (POD_SPEC, ENDPOINT_SPEC, PORTS_SPEC, SERVICE_SPEC),
-    "ConsulConnection": (AGENT_SPEC, CATALOG_SPEC),
+    "ConsulConnection": (AGENT_SPEC, CATALOG_SPEC, LOGIN_SPEC),
 }
 
 

@@ -1,6 +1,7 @@
 """From a connection's spec to a running registry: addresses, certificates, the token.
 
-Decides when credentials are read again: every ten seconds. A changed token is used once Consul accepts it, a changed
+Decides when credentials are read again: every ten seconds; where a token is got by logging in, whether it is time for
+the next is asked as often. A changed token is used once Consul accepts it, a changed
 client certificate is shown by new connections, changed authorities need a new registry. Values are never logged. What
 is done with them is `consul/`'s matter.
 """
@@ -8,8 +9,9 @@ is done with them is `consul/`'s matter.
 import asyncio
 import logging
 import ssl
-from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass, replace
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -24,6 +26,9 @@ from consul_registrar.consul import (
     CatalogSettings,
     ClaimedRegistry,
     ConsulError,
+    Endpoint,
+    Login,
+    Method,
     Name,
     OnChange,
     Recorded,
@@ -47,10 +52,11 @@ ReadUid = Callable[[], Awaitable[str]]
 Wrote = Callable[[str, str, str, ConsulError | None, str], None]
 
 
-@dataclass(frozen=True, slots=True)
-class _Credentials:
-    token: str = field(repr=False)
-    tls: Tls = field(repr=False)
+#: Gives the token to show from now on, and takes the one that still is. Raises Unusable.
+_ReadToken = Callable[[str], Awaitable[str]]
+
+_LAST_WORDS = 2.0
+"""Seconds that giving back tokens may take at the end."""
 
 
 class _Shown:
@@ -71,6 +77,28 @@ class _Shown:
                 raise Unusable(error.reason) from error
             self._tls = tls
             logger.info("another client certificate is shown to Consul from now on")
+        return True
+
+
+@dataclass(frozen=True, slots=True)
+class _Kept:
+    """The credentials of one registry, and where they are read again."""
+
+    token: Token
+    shown: _Shown
+    read_token: _ReadToken
+    read_tls: Callable[[], Awaitable[Tls]]
+
+    async def renew(self) -> bool:
+        """Read them again; False where the authorities are others. Raises Unusable."""
+        if not self.shown.renew(await self.read_tls()):
+            return False
+        try:
+            self.token.offer(await self.read_token(self.token()))
+        except Unusable as error:
+            if error.reason.code == "LoginRefused":
+                self.token.miss(error.reason)
+            raise
         return True
 
 
@@ -101,18 +129,20 @@ class ConsulConnections:
 
     async def serve(self, name: str, spec: ConsulConnectionSpec, take: Callable[[NodeRegistry], None]) -> None:
         """Run a registry for a spec; returns when its authorities have changed. Raises Unusable."""
-        credentials = await self._credentials(name, spec)
-        token = Token(credentials.token, lambda: self._recorded(name))
-        uid = await self._read_uid()
-        access = _access(spec, token, credentials.tls)
-        registry = self._registry(name, spec, uid, access, token)
-        take(registry)
-        running = asyncio.ensure_future(registry.run())
-        try:
-            await self._keep_fresh(name, spec, token, _Shown(access.tls, credentials.tls), running)
-        finally:
-            running.cancel()
-            await asyncio.gather(running, return_exceptions=True)
+        tls = await self._tls(spec.tls)
+        access = _access(spec, tls)
+        async with self._tokens(name, spec, access) as read_token:
+            token = Token(await read_token(""), lambda: self._recorded(name))
+            uid = await self._read_uid()
+            registry = self._registry(name, spec, uid, replace(access, token=token), token)
+            take(registry)
+            kept = _Kept(token, _Shown(access.tls, tls), read_token, lambda: self._tls(spec.tls))
+            running = asyncio.ensure_future(registry.run())
+            try:
+                await self._keep_fresh(name, kept, running)
+            finally:
+                running.cancel()
+                await asyncio.gather(running, return_exceptions=True)
 
     def _registry(
         self, name: str, spec: ConsulConnectionSpec, uid: str, access: Access, token: Token
@@ -141,28 +171,53 @@ class ConsulConnections:
             lambda cause, error: self._wrote(name, "claim", cause, error, ""),
         )
 
-    async def _keep_fresh(
-        self, name: str, spec: ConsulConnectionSpec, token: Token, shown: _Shown, running: "asyncio.Future[None]"
-    ) -> None:
+    async def _keep_fresh(self, name: str, kept: _Kept, running: "asyncio.Future[None]") -> None:
         while True:
             done, _ = await asyncio.wait([running], timeout=_READ_AGAIN)
             if done:
                 running.result()
                 return
             try:
-                fresh = await self._credentials(name, spec)
-                if not shown.renew(fresh.tls):
+                if not await kept.renew():
                     return
             except Unusable as error:
                 logger.warning("connection %r goes on with the credentials read before: %s", name, error.reason.message)
-                continue
-            token.offer(fresh.token)
 
-    async def _credentials(self, name: str, spec: ConsulConnectionSpec) -> _Credentials:
-        token = await self._read(spec.auth.token, "spec.auth.token") if spec.auth else self._direct_tokens.get(name, "")
-        return _Credentials(token.strip(), await self._tls(spec.tls) if spec.tls else Tls())
+    @asynccontextmanager
+    async def _tokens(self, name: str, spec: ConsulConnectionSpec, access: Access) -> AsyncIterator[_ReadToken]:
+        if spec.auth is None or spec.auth.kubernetes is None:
+            yield lambda _: self._given_token(name, spec.auth)
+            return
+        login = self._login(spec, spec.auth.kubernetes, access)
 
-    async def _tls(self, spec: api.Tls) -> Tls:
+        async def read(shown: str) -> str:
+            try:
+                await login.give_back(shown)
+                return await login.token()
+            except ConsulError as error:
+                raise Unusable(error.reason) from error
+
+        try:
+            yield read
+        finally:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(_LAST_WORDS):
+                    await login.close()
+
+    def _login(self, spec: ConsulConnectionSpec, how: api.KubernetesLogin, access: Access) -> Login:
+        servers = [Endpoint(*_address(address)) for address in spec.addresses or ()]
+        bearer = Source(file=how.token_file)
+        method = Method(how.auth_method, how.meta)
+        return Login(servers, access, method, lambda: self._read(bearer, "spec.auth.kubernetes.tokenFile"))
+
+    async def _given_token(self, name: str, auth: api.Auth | None) -> str:
+        if auth is None or auth.token is None:
+            return self._direct_tokens.get(name, "").strip()
+        return (await self._read(auth.token, "spec.auth.token")).strip()
+
+    async def _tls(self, spec: api.Tls | None) -> Tls:
+        if spec is None:
+            return Tls()
         ca = await self._read(spec.ca, "spec.tls.ca") if spec.ca else ""
         shown = spec.client_certificate
         if shown is None:
@@ -182,13 +237,12 @@ class ConsulConnections:
             raise Unusable(Reason("FileNotReadable", f"{where}: {error}")) from error
 
 
-def _access(spec: ConsulConnectionSpec, token: Token, tls: Tls) -> Access:
+def _access(spec: ConsulConnectionSpec, tls: Tls) -> Access:
     try:
         context = tls_context(tls) if _is_https(spec) else None
     except ConsulError as error:
         raise Unusable(error.reason) from error
     return Access(
-        token=token,
         tls=context,
         server_name=spec.tls.server_name if spec.tls else "",
         allow_plaintext_token=spec.auth.allow_plaintext_token if spec.auth else False,

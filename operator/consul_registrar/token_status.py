@@ -37,6 +37,8 @@ def verdict(token: TokenStatus | None) -> dict[str, Verdict]:
 
 
 def _reason(token: TokenStatus) -> Reason:
+    if token.refused is not None and token.refused.code == "LoginRefused":
+        return Reason("LoginRefused", f"the token {token.accessor} isn't replaced: {token.refused.message}")
     if token.refused is not None:
         message = f"the token that was read last isn't used, {token.accessor} goes on: {token.refused.message}"
         return Reason("NewTokenRefused", message)

@@ -240,6 +240,20 @@ def test_every_field_of_the_connection_can_be_given() -> None:
     assert found["spec"] == spec
 
 
+def test_a_token_for_the_login_is_mounted_where_the_connection_looks_for_it() -> None:
+    login = {"authMethod": "east"}
+    token = {"enabled": True, "audience": "consul", "expirationSeconds": 900}
+    objects = rendered(connection__spec__auth={"kubernetes": login}, connection__loginToken=token)
+    found = one(objects, "ConsulConnection", "default")["spec"]["auth"]["kubernetes"]
+    (mount,) = container(objects)["volumeMounts"]
+    (volume,) = pod(objects)["spec"]["volumes"]
+    assert found == login | {"tokenFile": f"{mount['mountPath']}/token"}
+    assert mount["name"] == volume["name"]
+    assert volume["projected"]["sources"] == [
+        {"serviceAccountToken": {"path": "token", "audience": "consul", "expirationSeconds": 900}}
+    ]
+
+
 def test_without_a_connection_none_is_made() -> None:
     assert "ConsulConnection" not in kinds(rendered(connection={"create": False}))
 
@@ -435,6 +449,7 @@ REFUSED: list[tuple[str, dict[str, Any], str]] = [
     ("an address that is none", {"connection__spec__addresses": ["consul:8500"]}, "/connection/spec/addresses/0"),
     ("a mode that isn't there", {"connection__spec__mode": "Sidecar"}, "/connection/spec/mode"),
     ("a token in the values", {"connection__spec__auth": {"token": "s3cret"}}, "/connection/spec/auth/token"),
+    ("a token for no login", {"connection__loginToken": {"enabled": True}}, "needs connection.spec.auth.kubernetes"),
     ("a number as text", {"replicas": "two"}, "/replicas"),
     ("a digest that is none", {"image__digest": "abc"}, "/image/digest"),
     ("a level that isn't there", {"log__level": "trace"}, "/log/level"),

@@ -41,14 +41,43 @@ class Source(Model):
     )
 
 
-class Auth(Model):
-    """What the operator shows to Consul."""
+class KubernetesLogin(Model):
+    """A login with an auth method of Consul's of type kubernetes (or jwt), by a service account's token."""
 
-    token: Source = Field(description="The ACL token. Consul's agents sync with the token of the registration.")
+    auth_method: str = Field(min_length=1, max_length=128, description="Name of the auth method.")
+    token_file: str = Field(
+        default="/var/run/secrets/kubernetes.io/serviceaccount/token",
+        max_length=1024,
+        pattern=r"^/.+",
+        description="Absolute path, in the operator's container, of the service account's token; read at each login.",
+    )
+    meta: dict[str, Annotated[str, Field(max_length=512)]] = Field(
+        default_factory=dict, max_length=16, description="What Consul writes into the description of each token."
+    )
+
+
+class Auth(Model):
+    """What the operator shows to Consul: exactly one of token and kubernetes."""
+
+    token: Source | None = Field(
+        default=None, description="The ACL token. Consul's agents sync with the token of the registration."
+    )
+    kubernetes: KubernetesLogin | None = Field(
+        default=None,
+        description="Log in for a token, and again before it ends. In mode Catalog only: what agents register under a "
+        "token must outlive it.",
+    )
     allow_plaintext_token: bool = Field(
         default=False,
         description="Send the token over plain HTTP too. Without it a token is sent only over TLS with a verified "
         "name.",
+    )
+    rules = (
+        Rule(
+            "has(self.token) != has(self.kubernetes)",
+            "must have exactly one of token and kubernetes",
+            lambda self: (self.token is None) != (self.kubernetes is None),
+        ),
     )
 
 
@@ -329,6 +358,12 @@ class ConsulConnectionSpec(Model):
             "self.mode == 'Catalog' || !has(self.virtualNodes)",
             "must not have virtualNodes in mode Agent",
             lambda self: self.mode == "Catalog" or self.virtual_nodes is None,
+        ),
+        Rule(
+            "self.mode == 'Catalog' || !has(self.auth) || !has(self.auth.kubernetes)",
+            "must not have auth.kubernetes in mode Agent: agents go on with the token of a registration, and such a "
+            "token ends",
+            lambda self: self.mode == "Catalog" or self.auth is None or self.auth.kubernetes is None,
         ),
         Rule(
             "self.mode != 'Catalog' || (has(self.addresses) && !has(self.nodeAgents))",

@@ -18,6 +18,7 @@ from consul_registrar.consul.errors import (
     Stale,
     Throttled,
 )
+from consul_registrar.consul.login import Login, Method
 from consul_registrar.consul.registry import OnChange, Registry, RegistryStatus, TokenStatus
 from consul_registrar.consul.tls import Tls, show_instead, tls_context
 from consul_registrar.consul.token import Recorded, Token
@@ -35,6 +36,8 @@ __all__ = [
     "Denied",
     "Endpoint",
     "Invalid",
+    "Login",
+    "Method",
     "Misdirected",
     "Name",
     "NotSent",

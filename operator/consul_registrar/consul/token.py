@@ -61,6 +61,10 @@ class Token:
             self._offered, self.refused = secret, None if secret else _EMPTY
             self._news.set()
 
+    def miss(self, why: Reason) -> None:
+        """There is no newer token to be had, though there should be."""
+        self.refused = why
+
     async def run(self, introduce: Callable[[str], Awaitable[str]]) -> None:
         """Introduce each token that is offered; returns only when cancelled.
 

@@ -272,6 +272,7 @@ async def test_a_key_whose_work_breaks_is_tried_again_and_the_others_go_on() -> 
     assert begun == ["bad", "good", "bad"]
 
 
+@instantly
 async def test_it_is_measured_how_long_a_key_waits_and_how_long_work_on_it_takes() -> None:
     waited: list[float] = []
     worked: list[float] = []

@@ -80,6 +80,10 @@ annotations:
 {{- dict "items" $items | toJson -}}
 {{- end -}}
 
+{{- define "consul-registrar.loginTokenFile" -}}
+/var/run/secrets/consul-registrar.dev/login/token
+{{- end -}}
+
 {{- /* What the operator does with objects of namespaces: the same in a ClusterRole and in Roles. */ -}}
 {{- define "consul-registrar.namespacedRules" -}}
 - apiGroups: [consul-registrar.dev]
