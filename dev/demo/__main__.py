@@ -1,4 +1,4 @@
-"""The command line: `python -m demo up` and `python -m demo down`; `make demo` and `make demo-down` run them."""
+"""The command line: `python -m demo up`, `down`, `kind`, `kind-down`; `make demo` and `make demo-down` run them."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import time
 
 import click
 
+from demo import quickstart
 from demo.show import Show
 from demo.stage import CLUSTER, StageError, log, set_up, tear_down
 from demo.story import Story
@@ -38,6 +39,27 @@ def up() -> None:
         _fail(show, str(error))
     except KeyboardInterrupt:
         _fail(show, "interrupted; what has started keeps running")
+
+
+@main.command()
+def kind() -> None:
+    """The README's quickstart on kind, command by command; leaves the cluster running."""
+    show = Show()
+    try:
+        quickstart.run(show)
+    except quickstart.QuickstartError as error:
+        show.failed(str(error))
+        sys.exit(1)
+
+
+@main.command()
+def kind_down() -> None:
+    """Delete kind's cluster."""
+    try:
+        quickstart.end()
+    except quickstart.QuickstartError as error:
+        Show().failed(str(error))
+        sys.exit(1)
 
 
 @main.command()

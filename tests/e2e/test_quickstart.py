@@ -1,20 +1,14 @@
 """The quickstart as the README has it: its very commands, but for those that make the cluster and load the image."""
 
-import re
-
-from e2e.e2e_world import NAMESPACE, RELEASE, REPOSITORY, World, eventually
+from demo import quickstart
+from e2e.e2e_world import NAMESPACE, RELEASE, World, eventually
 
 _MAKES_THE_CLUSTER = ("kind ", "docker ")
 
 
 def commands() -> list[str]:
     """The commands of the README's section on kind."""
-    readme = (REPOSITORY / "README.md").read_text()
-    section = re.search(r"## Quickstart on kind\n(.*?)\n## ", readme, re.DOTALL)
-    assert section
-    blocks = re.findall(r"```sh\n(.*?)```", section[1], re.DOTALL)
-    lines = "".join(blocks).replace("\\\n", " ").splitlines()
-    return [line for line in lines if line.strip() and not line.startswith(_MAKES_THE_CLUSTER)]
+    return [line for line in quickstart.commands() if not line.startswith(_MAKES_THE_CLUSTER)]
 
 
 def test_the_readmes_commands_lead_to_three_instances_in_consul(bare: World) -> None:
