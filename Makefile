@@ -83,12 +83,12 @@ screens: venv ## Pictures of the status page in build/screens, by headless Chrom
 	@$(PY) -m screens build/screens
 
 .PHONY: demo
-demo: venv tools ## Three Pods into Consul, scaled, broken and gone, step by step; leaves everything running
-	@$(PY) -m demo up
+demo: venv $(if $(filter kind,$(CLUSTER)),,tools) ## Three Pods into Consul, step by step; CLUSTER=kind: the README's quickstart on kind
+	@$(PY) -m demo $(if $(filter kind,$(CLUSTER)),kind,up)
 
 .PHONY: demo-down
-demo-down: venv ## End what `make demo` started
-	@$(PY) -m demo down
+demo-down: venv ## End what `make demo` started (CLUSTER=kind: that one)
+	@$(PY) -m demo $(if $(filter kind,$(CLUSTER)),kind-down,down)
 
 .PHONY: specs
 specs: venv tools ## Specs made from the schema, edited and deleted by chance (ROUNDS=20 SEED=1)
@@ -104,6 +104,19 @@ lock: venv ## Choose the dependencies' versions anew
 	@for kind in run dev; do extra=$$([ $$kind = dev ] && echo --all-extras || true); \
 	  $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header \
 	    --upgrade $$extra --output-file requirements/$$kind.lock pyproject.toml; done
+
+# Both take what they are from the network, and aren't part of `make test`.
+AUDIT := build/audit
+.PHONY: audit
+audit: ## Known vulnerabilities of the locked dependencies; asks PyPI's JSON API, which a mirror may lack
+	@test -n "$(PYTHON)" && test -x $(AUDIT)/bin/pip-audit || { "$(PYTHON)" -m venv $(AUDIT) && \
+	  $(AUDIT)/bin/pip install --quiet --disable-pip-version-check pip-audit==2.9.0; }
+	@for kind in run dev; do $(AUDIT)/bin/pip-audit --strict --disable-pip --require-hashes \
+	  --requirement requirements/$$kind.lock; done
+
+.PHONY: actionlint
+actionlint: ## The workflows of .github/ are looked at; takes Go
+	@go run github.com/rhysd/actionlint/cmd/actionlint@v1.7.7
 
 # With Docker the image is built on its default base; without, by buildah on a base made by debootstrap (root; Debian).
 .PHONY: image
