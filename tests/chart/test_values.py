@@ -20,6 +20,7 @@ BASE: dict[str, Any] = {
     "metrics.prometheusRule.enabled": True,
     "metrics.dashboard.enabled": True,
     "networkPolicy.enabled": True,
+    "statusPage.enabled": True,
 }
 PEER = [{"podSelector": {"matchLabels": {"tried": "peer"}}}]
 ENV = [{"name": "TRIED", "value": "env"}]
@@ -105,8 +106,13 @@ TRIED: dict[str, tuple[Any, str]] = {
     "metrics.dashboard.enabled": (False, "name: prod-consul-registrar-dashboard"),
     "metrics.dashboard.labels": ({"tried": "dashboard"}, "tried: dashboard"),
     "metrics.dashboard.annotations": ({"tried": "folder"}, "tried: folder"),
+    "statusPage.enabled": (False, "targetPort: status"),
+    "statusPage.service.enabled": (False, "targetPort: status"),
+    "statusPage.service.port": (7777, "port: 7777"),
+    "statusPage.service.annotations": ({"tried": "page"}, "tried: page"),
     "networkPolicy.enabled": (False, "kind: NetworkPolicy"),
     "networkPolicy.scrapersFrom": (PEER, "tried: peer"),
+    "networkPolicy.readersFrom": (PEER, "tried: peer"),
     "networkPolicy.apiServerPorts": ([7777], "7777"),
     "networkPolicy.consulPorts": ([7777], "7777"),
     "networkPolicy.consulTo": (PEER, "tried: peer"),

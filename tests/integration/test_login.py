@@ -127,6 +127,12 @@ class LoggedIn:
         return world
 
 
+@pytest.mark.shows(
+    "cconn.spec.auth.kubernetes.authMethod",
+    "cconn.spec.auth.kubernetes.tokenFile",
+    "cconn.spec.auth.kubernetes.meta",
+    mode="catalog",
+)
 def test_pods_are_registered_and_the_token_ends_with_the_operator(
     guarded: Cluster, operator: Operator, tmp_path: Path
 ) -> None:
@@ -193,6 +199,13 @@ def test_a_service_accounts_token_is_not_sent_in_plain_text_unless_the_connectio
     assert one.tokens() == {}
 
 
+@pytest.mark.shows(
+    "cconn.spec.auth.kubernetes.authMethod",
+    "cconn.spec.auth.kubernetes.tokenFile",
+    "cconn.spec.auth.kubernetes.meta",
+    mode="agent",
+    condition="refused",
+)
 def test_agents_are_given_no_token_that_ends(guarded: Cluster) -> None:
     body = connection("agents", mode="Agent", nodeAgents={}, auth={"kubernetes": {"authMethod": "any"}})
     with pytest.raises(ApiError, match=r"must not have auth\.kubernetes in mode Agent"):
