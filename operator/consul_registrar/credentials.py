@@ -50,8 +50,6 @@ ReadSecret = Callable[[SecretKeyRef], Awaitable[str]]
 ReadUid = Callable[[], Awaitable[str]]
 #: Told of each write that is about no instance: connection, operation, cause, error, node.
 Wrote = Callable[[str, str, str, ConsulError | None, str], None]
-
-
 #: Gives the token to show from now on, and takes the one that still is. Raises Unusable.
 _ReadToken = Callable[[str], Awaitable[str]]
 
@@ -90,16 +88,23 @@ class _Kept:
     read_tls: Callable[[], Awaitable[Tls]]
 
     async def renew(self) -> bool:
-        """Read them again; False where the authorities are others. Raises Unusable."""
-        if not self.shown.renew(await self.read_tls()):
-            return False
+        """Read them again; False where the authorities are others. Raises Unusable, for one as for the other."""
+        try:
+            same = self.shown.renew(await self.read_tls())
+        except Unusable:
+            await self._renew_token()  # it ends meanwhile
+            raise
+        if same:
+            await self._renew_token()
+        return same
+
+    async def _renew_token(self) -> None:
         try:
             self.token.offer(await self.read_token(self.token()))
         except Unusable as error:
             if error.reason.code == "LoginRefused":
                 self.token.miss(error.reason)
             raise
-        return True
 
 
 class ConsulConnections:
