@@ -18,7 +18,7 @@ RUNS = HERE.parents[1] / "build" / "faults.json"
 GOALS = {
     "G1": "killed before and after each external write",
     "G2": "events that never arrive; what happens while nobody looks",
-    "G3": "old lists, old watches, an API server that is frozen",
+    "G3": "old lists, old watches, an API server that is frozen, a Consul out of a snapshot",
     "G4": "answers: refused, reset, torn, timed out, applied late, 4xx, 5xx, partial",
     "G5": "Consul's servers lose their leader or their quorum",
     "G6": "agents restart, forget, leave, are replaced",

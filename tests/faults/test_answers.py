@@ -21,6 +21,7 @@ PASSING: dict[str, faults.Fault] = {
     "reset before": faults.refused,
     "reset after": faults.lost_answer,
     "torn": faults.torn_answer,
+    "cut short": faults.cut_short,
     "slow": faults.slow(1.0),
     "delayed": faults.delayed(1.0),
     "429": faults.answered(429, "rate limit exceeded, try again later or against a different server"),
@@ -65,6 +66,7 @@ PARTIAL = {
     "filtered by ACLs": faults.answered(200, "{}", [("X-Consul-Results-Filtered-By-ACLs", "true"), *faults.JSON]),
     "no JSON": faults.answered(200, "<html>It works!</html>"),
     "torn": faults.torn_answer,
+    "cut short": faults.cut_short,
     "500": faults.answered(500, "rpc error: No known Consul servers"),
     "403": faults.answered(403, "Permission denied"),
 }
@@ -163,7 +165,7 @@ def test_what_was_refused_for_good_is_tried_again_by_and_by(arena: Arena, web: S
     web.settled(within=150)
 
 
-@pytest.mark.parametrize("name", some(PARTIAL, "filtered by ACLs"))
+@pytest.mark.parametrize("name", some(PARTIAL, "filtered by ACLs", "cut short"))
 def test_a_read_that_is_not_whole_removes_nothing(arena: Arena, web: Shop, mode: Mode, name: str) -> None:
     rules = [arena.network.inject(kind_is(kind), PARTIAL[name], times=3) for kind in READS[mode]]
     web.tag("web", f"v{next(_versions)}")

@@ -15,6 +15,8 @@ from killpoints.faults import Event
 EXPIRED = {"type": "ERROR", "object": {"kind": "Status", "code": 410, "reason": "Expired", "message": "too old"}}
 BROKEN = {"type": "ERROR", "object": {"kind": "Status", "code": 500, "message": "etcd event received with error"}}
 KINDS = ("ADDED", "MODIFIED", "DELETED", "BOOKMARK")
+LISTS = 40
+"""Of one kind, that a server may be asked for while none of its watches lasts; a hot loop makes hundreds."""
 CONSUL_LISTS = {
     "agent": ("GET agent/services", "GET agent/checks"),
     "catalog": ("GET catalog/node-services", "GET health/node"),
@@ -133,6 +135,17 @@ def test_a_watch_that_ends_with_an_error_is_opened_again(arena: Arena, web: Shop
 
 
 @unobserved
+def test_watches_that_all_end_at_once_are_made_good_by_lists_and_not_in_a_hot_loop(arena: Arena, web: Shop) -> None:
+    """An API server whose history is always too short: each watch ends with 410, and only lists tell."""
+    befall_watch(arena, faults.ended_by(EXPIRED))
+    arena.network.journal.clear()
+    churn(web)
+    calm(web)
+    web.settled(within=120)
+    assert arena.network.journal.count(kind_is("list pods")) <= LISTS
+
+
+@unobserved
 def test_what_happens_while_no_stream_can_be_opened_is_found_afterwards(arena: Arena, web: Shop) -> None:
     arena.network.inject(sees_pods, faults.refused, times=None)
     arena.network.cut(watches_pods)
@@ -237,6 +250,17 @@ def test_a_list_from_before_the_pods_removes_none_of_them(arena: Arena, mode: Mo
         arena.network.cut(watches_pods)
         web.scale("web", 3)
         web.settled()
+
+
+@stale
+def test_a_list_of_which_the_rest_is_missing_is_none(arena: Arena, web: Shop) -> None:
+    """As of a proxy that cuts the answer off and says 200."""
+    rule = arena.network.inject(kind_is("list pods", "list serviceregistrations"), faults.cut_short, times=4)
+    befall_watch(arena, faults.ended_by(EXPIRED), times=1)
+    churn(web)
+    eventually(lambda: rule.hits)
+    calm(web)
+    web.settled(within=120)
 
 
 @pytest.mark.exhaustive

@@ -1,7 +1,7 @@
 """What can happen to a request and its answer. A fault is an async function of a `Call`; most are two lines.
 
 "before" the write takes effect: `refused`, `answered`, `held`. "after" it: `lost_answer`, `answered_after`,
-`torn_answer`, `withheld_answer`. The rest concerns time, streams and old news.
+`torn_answer`, `cut_short`, `withheld_answer`. The rest concerns time, streams and old news.
 """
 
 import asyncio
@@ -38,6 +38,14 @@ async def lost_answer(call: Call) -> None:
     """Applied; then reset instead of an answer."""
     await call.forward()
     raise call.reset()
+
+
+async def cut_short(call: Call) -> None:
+    """Applied; half of the answer, as if that were all of it: a proxy whose buffer is too small."""
+    answer = await call.forward()
+    body = b"".join([piece async for piece in answer.body])
+    half = body[: len(body) // 2]
+    await call.relay(Answer(_whole(answer.head, half), _once(half)))
 
 
 async def withheld_answer(call: Call) -> None:
