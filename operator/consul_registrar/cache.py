@@ -48,8 +48,12 @@ class _Selectors:
 
     def remove(self, key: RegistrationKey) -> None:
         selector = self.known.pop(key, None)
-        if selector is not None:
-            del self._bucket(selector)[key], self.selected[key]
+        if selector is None:
+            return
+        bucket = self._bucket(selector)
+        del bucket[key], self.selected[key]
+        if not bucket and selector.match_labels:
+            del self.by_label[min(selector.match_labels.items())]
 
     def matching(self, labels: Mapping[str, str]) -> set[RegistrationKey]:
         found = {key for key, selector in self.others.items() if selects(selector, labels)}

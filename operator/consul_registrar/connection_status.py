@@ -23,6 +23,7 @@ logger = logging.getLogger(__name__)
 
 NOTHING_HELD = Reason("NothingHeld", "no removal is held")
 _AS_EVER = {NOTHING_HELD.code, "TokenInUse"}
+_DISSOLVES = 10.0  # seconds for taking back what a connection has made beside instances
 _LOOKS = 1.0  # seconds between two looks at all connections; there are few, and looking costs nothing
 
 
@@ -41,6 +42,7 @@ class Consuls(Protocol):
 
     def status(self, name: str) -> RegistryStatus: ...
     def removal_terms(self, name: str) -> Terms: ...
+    async def dissolve(self, name: str) -> None: ...
 
 
 class Quarantine(Protocol):
@@ -99,6 +101,9 @@ class ConnectionStatus:
         if not connection.meta.deleted and not held:
             await self._publisher.hold_connection(connection)
         if connection.meta.deleted and held and not self._users(connection.name):
+            with suppress(TimeoutError):  # what is left of it then does no harm, and its deletion must not hang
+                async with asyncio.timeout(_DISSOLVES):
+                    await self._consuls.dissolve(connection.name)
             await self._publisher.release_connection(connection)
 
     async def _approve(self, connection: Connection) -> None:

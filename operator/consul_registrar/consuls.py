@@ -226,6 +226,12 @@ class Consuls:
                 raise NotSent(self.status(name).reason)
             await registry.reread()
 
+    async def dissolve(self, name: str) -> None:
+        """Take back what a connection that is about to go has made beside instances, if its policy lets us."""
+        registry = self.registry(name)
+        if registry is not None and self.policy(name) == "Sync":
+            await registry.dissolve()
+
     def _registries(self) -> list[tuple[str, Registry]]:
         return [(name, link.registry) for name, link in self._links.items() if link.registry is not None]
 

@@ -159,7 +159,7 @@ class ConsulConnections:
                 catalog = _catalog_settings(spec, access)
                 return CatalogRegistry(
                     name, self._cluster, catalog, on_change, on_agent=on_agent, may_write=may_write, token=token,
-                    removed=lambda node, error: self._wrote(name, "remove-node", "emptied", error, node),
+                    wrote=lambda operation, cause, node, error: self._wrote(name, operation, cause, error, node),
                 )  # fmt: skip
             agents = _agent_settings(spec, access)
             return AgentRegistry(

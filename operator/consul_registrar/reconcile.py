@@ -17,7 +17,7 @@ from dataclasses import dataclass, replace
 from consul_registrar import model
 from consul_registrar.causes import caused, evidence, read
 from consul_registrar.changes import Cause, Change, Deregister, Evidence, Register
-from consul_registrar.consul.errors import ConsulError, Paced, Throttled
+from consul_registrar.consul.errors import ConsulError, Paced, asked
 from consul_registrar.consul.registry import Registry
 from consul_registrar.consuls import Consuls
 from consul_registrar.desired import Absent, Ceded, Kept, Present, Want
@@ -292,9 +292,8 @@ class Reconciler:
         if isinstance(want, Present) and not error.retry and self._gatherer.refused(facts, want.instance):
             self._tell_rivals(facts)
         standing = registry.instances(facts.owner.key, facts.subject)
-        asked = error.after or 0.0 if isinstance(error, Throttled) else 0.0
         counted = failure(facts, want, standing, error.reason, problem=not paced)
-        return Failed(counted, asked if error.retry else _SLOW_RETRY)
+        return Failed(counted, asked(error) if error.retry else _SLOW_RETRY)
 
     def _done(self, registry: Registry, planned: Planned) -> Done:
         facts, want, withheld = planned.facts, planned.want, planned.passing != planned.changes

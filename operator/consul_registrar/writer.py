@@ -39,6 +39,11 @@ class Lane:
         self._waiting: dict[str, deque[_Waiting]] = {}
         self._sender: asyncio.Task[None] | None = None
 
+    @property
+    def idle(self) -> bool:
+        """Whether nothing is in flight, and nothing waits."""
+        return self._sender is None
+
     async def write(self, change: Change) -> None:
         """Write one change; returns when Consul has acknowledged it. Raises the ConsulError that it met."""
         done: asyncio.Future[ConsulError | None] = asyncio.get_running_loop().create_future()
@@ -106,7 +111,7 @@ class Lane:
 
 
 class Lanes:
-    """The lanes of a registry, made when first needed."""
+    """The lanes of a registry: those in which there is something."""
 
     def __init__(self, registry: Registry, audit: Audit) -> None:
         self._lane_of = registry.lane
@@ -123,4 +128,8 @@ class Lanes:
         lane = self._lanes.get(name)
         if lane is None:
             lane = self._lanes[name] = self._make(name)
-        await lane.write(change)
+        try:
+            await lane.write(change)
+        finally:
+            if lane.idle and self._lanes.get(name) is lane:
+                del self._lanes[name]

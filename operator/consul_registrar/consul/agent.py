@@ -260,6 +260,9 @@ class AgentRegistry:
         while left := {s for s in left if s.ready and self._actual.taken(s.node) < began}:  # noqa: ASYNC110
             await asyncio.sleep(REREAD)
 
+    async def dissolve(self) -> None:
+        """Nodes are the agents' own."""
+
     async def strangers(self, service: str) -> Sequence[Instance]:
         """Those at agents of this connection that answer."""
         return await strangers(self, service, lambda node, _: self._answers(node))

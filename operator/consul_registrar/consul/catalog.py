@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from functools import partial
 from urllib.parse import quote
 
 from consul_registrar.actual import Actual
@@ -66,7 +67,7 @@ def _ignore(_label: str) -> None:
     return None
 
 
-def _unheard(_node: str, _error: ConsulError | None) -> None:
+def _unheard(_operation: str, _cause: str, _node: str, _error: ConsulError | None) -> None:
     return None
 
 
@@ -78,7 +79,8 @@ class CatalogRegistry:
     """One Consul, written through its servers. Implements `registry.Registry`.
 
     `on_change` is called for what reads find, not for our own acknowledged writes. `on_agent` is called with ""
-    whenever `place` may answer otherwise. `may_write` is asked before each request that writes.
+    whenever `place` may answer otherwise. `may_write` is asked before each request that writes, `wrote`
+    called with what is written of virtual nodes: operation, cause, node, error.
     """
 
     batch = 64  # with a check each that is a full transaction
@@ -93,7 +95,7 @@ class CatalogRegistry:
         on_agent: Callable[[str], None] = _ignore,
         may_write: Callable[[], bool] = _always,
         token: Token | None = None,
-        removed: Callable[[str, ConsulError | None], None] = _unheard,
+        wrote: Callable[[str, str, str, ConsulError | None], None] = _unheard,
     ) -> None:
         self.name = name
         self._token = token or Token("")
@@ -114,12 +116,19 @@ class CatalogRegistry:
             self._read,
             self._judge,
             may_write,
-            removed,
+            partial(wrote, "remove-node", "emptied"),
         )
         watches = self._nodes.watches
         own = self._nodes.own
         self._writer = CatalogWriter(
-            (cluster, name), settings.datacenter, self._servers, watches, own, may_write, lambda: self._version
+            (cluster, name),
+            settings.datacenter,
+            self._servers,
+            watches,
+            own,
+            may_write,
+            lambda: self._version,
+            partial(wrote, "put-node", "needed"),
         )
         self._ready = False
         self._told: frozenset[str] = frozenset()
@@ -230,6 +239,9 @@ class CatalogRegistry:
     async def strangers(self, service: str) -> Sequence[Instance]:
         """Those on nodes without an agent: an agent would bring back what is removed from the catalog."""
         return await strangers(self, service, lambda _, by_agent: not by_agent)
+
+    async def dissolve(self) -> None:
+        await self._nodes.dissolve()
 
     # --- whom to ask ---
 

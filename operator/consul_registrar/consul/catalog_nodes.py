@@ -160,6 +160,13 @@ class CatalogNodes:
         self._actual.forget(name)
         self._on_state()
 
+    async def dissolve(self) -> None:
+        """Remove the current nodes on which nothing stands: nobody will use them any more."""
+        for name in self.names:
+            watch = self.watches[name]
+            if watch.sound and watch.book.row is not None and self._may_write() and not self._actual.on_node(name):
+                await self._remove(name)
+
     async def _remove(self, name: str) -> None:
         """Remove an empty node that carries our mark, as it was just read. What fails is left for the next search."""
         try:

@@ -59,7 +59,7 @@ Outcomes = dict[int, ConsulError | None]
 
 
 class CatalogWriter:
-    """Writes changes of one connection."""
+    """Writes changes of one connection; `made` is called with each node that was made, or marked, for them."""
 
     def __init__(
         self,
@@ -70,6 +70,7 @@ class CatalogWriter:
         own: OwnWrites,
         may_write: Callable[[], bool],
         version: Callable[[], str],
+        made: Callable[[str, ConsulError | None], None],
     ) -> None:
         self._whose = whose
         self._datacenter = datacenter
@@ -79,6 +80,7 @@ class CatalogWriter:
         self._may_write = may_write
         self._version = version
         self._ports_lost_at = -math.inf
+        self._made = made
 
     async def apply(self, changes: Sequence[Change]) -> list[ConsulError | None]:
         """Write; outcomes in the order of the changes. Those of one instance are sent one after the other."""
@@ -283,6 +285,7 @@ class CatalogWriter:
                 self._note_change(of.change, written)
             elif written[0].Node is not None:
                 self._watches[of].book.created(written[0].Node)
+                self._made(of, None)
 
     def _note_change(self, change: Change, written: Sequence[Result]) -> None:
         watch = self._watches[change.node]

@@ -127,6 +127,9 @@ class ClaimedRegistry:
     async def reread(self) -> None:
         await self._inner.reread()
 
+    async def dissolve(self) -> None:
+        await self._inner.dissolve()
+
     async def strangers(self, service: str) -> Sequence[Instance]:
         return await self._inner.strangers(service)
 

@@ -91,11 +91,12 @@ class Ledger:
 
     def __init__(self) -> None:
         self._suspects: dict[str, _Suspect] = {}
+        self._stubborn: set[str] = set()
 
     def see(self, instance_id: str, wrong: Things, now: float) -> Things:
         """Note how an instance looks by a read of both sides; returns what is wrong with it for good."""
         if not wrong:
-            self._suspects.pop(instance_id, None)
+            self.forget(instance_id)
             return {}
         suspect = self._suspects.setdefault(instance_id, _Suspect())
         suspect.since = {thing: _first(suspect.since.get(thing), look, now) for thing, look in wrong.items()}
@@ -114,16 +115,19 @@ class Ledger:
         """The instance, or one thing of it, was written: what looked wrong stands its test again, longer each time."""
         suspect = self._suspects.setdefault(instance_id, _Suspect())
         suspect.repairs += bool(suspect.confirmed.keys() & {thing} if thing else suspect.confirmed)
+        if suspect.repairs >= 2:
+            self._stubborn.add(instance_id)
         suspect.not_before = now + min(SETTLE * 2**suspect.repairs, PATIENCE)
         suspect.since = {t: at for t, at in suspect.since.items() if thing and t != thing}
         suspect.confirmed = {t: look for t, look in suspect.confirmed.items() if thing and t != thing}
 
     def forget(self, instance_id: str) -> None:
         self._suspects.pop(instance_id, None)
+        self._stubborn.discard(instance_id)
 
     def stubborn(self) -> int:
         """How many instances still look wrong after two repairs."""
-        return sum(suspect.repairs >= 2 for suspect in self._suspects.values())
+        return len(self._stubborn)
 
     def ripe_at(self) -> float:
         """When another look is due; infinity for never."""

@@ -107,6 +107,12 @@ class Registry(Protocol):
         """Read everything anew that can be read now; returns once that is taken in. Raises `NotSent`: nothing can."""
         ...
 
+    async def dissolve(self) -> None:
+        """The connection is about to go: remove what it made beside instances, where none stands. Never raises for
+        what Consul answers.
+        """
+        ...
+
     async def strangers(self, service: str) -> Sequence[Instance]:
         """What stands under a service name, is nobody's, and could be removed here: on nodes that we may write to.
 

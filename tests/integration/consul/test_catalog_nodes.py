@@ -129,15 +129,32 @@ async def test_an_empty_node_of_former_times_is_removed(catalog):
     catalog.ask("PUT", "/v1/catalog/register", {"Node": "tests-another-00", "Address": "127.0.0.1", "NodeMeta": other})
     catalog.register("tests-default-08", {"ID": "vm", "Service": "vm"})
     before = catalog.node("tests-default-08"), catalog.services("tests-default-08")
-    removed: list[tuple[str, object]] = []
-    async with running(to(url), removed=lambda *what: removed.append(what)) as registry:
+    wrote: list[tuple[object, ...]] = []
+    async with running(to(url), wrote=lambda *what: wrote.append(what)) as registry:
         await registry.is_ready()
         await eventually(lambda: catalog.node("tests-default-07") is None)
         await eventually(lambda: len(registry.registry._nodes.watches) == NODES)
     assert (catalog.node("tests-default-08"), catalog.services("tests-default-08")) == before
     assert catalog.node("tests-default-09")
     assert catalog.node("tests-another-00")
-    assert removed == [("tests-default-07", None)]
+    assert wrote == [("remove-node", "emptied", "tests-default-07", None)]
+
+
+async def test_a_connection_that_goes_takes_those_of_its_nodes_along_on_which_nothing_stands(catalog):
+    wrote: list[tuple[object, ...]] = []
+    async with running(to(catalog.consul.http_addr), wrote=lambda *what: wrote.append(what)) as registry:
+        await registry.is_ready()
+        made = [registry.web(f"u{n}") for n in range(12)]
+        await registry.write(*map(register, made))
+        stays, *go = node_names(CLUSTER, "default", NODES)
+        await registry.write(*(deregister(one) for one in made if one.node in go))
+        before = catalog.node(stays), catalog.services(stays)
+        await registry.registry.dissolve()
+    assert [catalog.node(node) for node in go] == [None] * len(go)
+    assert before == (catalog.node(stays), catalog.services(stays))
+    made_lines = {("put-node", "needed", node, None) for node in (stays, *go)}
+    assert set(wrote) == made_lines | {("remove-node", "emptied", node, None) for node in go}
+    assert len(wrote) == NODES + len(go)
 
 
 async def test_who_may_not_write_removes_no_node(catalog):

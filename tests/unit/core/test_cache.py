@@ -106,3 +106,15 @@ def test_our_own_status_is_noted_for_the_object_it_was_written_to_only() -> None
     assert made.registrations[KEY] == replace(registration(of_pods()), status={"a": 1})
     made.note_status(RegistrationKey("no", "body"), "uid", {})
     assert RegistrationKey("no", "body") not in made.registrations
+
+
+def test_nothing_is_left_of_what_went() -> None:
+    made = cache(registration(), registration(of_endpoints(), name="db"))
+    made.put_pod(pod())
+    made.put_registration(registration({"pods": {"selector": {"matchLabels": {"app": "other"}}}}))
+    assert [*made._selectors[KEY.namespace].by_label] == [("app", "other")]
+    made.forget_pod(pod().uid)
+    made.remove_registration(KEY)
+    made.remove_registration(registration(name="db").key)
+    indexes = made._pods_in, made._pods_on, made._selectors, made._publishing, made._publications
+    assert not any(indexes)

@@ -171,7 +171,7 @@ async def test_a_writer_that_stops_waiting_disturbs_nobody() -> None:
 
 
 @instantly
-async def test_each_node_has_its_own_lane() -> None:
+async def test_each_node_has_its_own_lane_for_as_long_as_there_is_something_in_it() -> None:
     consul: Any = Consul()
     lanes = Lanes(consul, Audit("default", lambda *_: None))
     both = [Register(instance(place=place), (), Cause.DESIRED) for place in ("agent-1", "agent-2")]
@@ -180,6 +180,7 @@ async def test_each_node_has_its_own_lane() -> None:
     assert consul.nodes == ["agent-1", "agent-2"]
     consul.open.set()
     assert await results(tasks) == [None, None]
+    assert not lanes._lanes
 
 
 def test_every_write_leaves_one_line_with_its_cause(caplog: pytest.LogCaptureFixture) -> None:

@@ -1,0 +1,68 @@
+# ruff: noqa: ARG002 - fakes take what the real ones take
+"""When a deleted connection is let go: once nobody refers to it, and what it made in Consul was taken back."""
+
+import asyncio
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from consul_registrar.cache import Cache
+from consul_registrar.connection_status import ConnectionStatus
+from consul_registrar.objects import FINALIZER
+from consul_registrar.queue import Queue
+from unit.core.build import connection, registration
+from unit.core.instant import elapsed, instantly
+
+
+class Kubernetes:
+    """Lets connections go."""
+
+    def __init__(self) -> None:
+        self.released: list[float] = []
+
+    async def release_connection(self, one: Any) -> None:
+        self.released.append(elapsed())
+
+
+class Consuls:
+    """Takes back what a connection made, unless it hangs."""
+
+    def __init__(self, *, hangs: bool) -> None:
+        self.hangs = hangs
+        self.dissolved: list[str] = []
+
+    async def dissolve(self, name: str) -> None:
+        if self.hangs:
+            await asyncio.Event().wait()
+        self.dissolved.append(name)
+
+
+def deleted() -> Any:
+    one = connection()
+    return replace(one, meta=replace(one.meta, deleted="2026-01-01T00:00:00Z", finalizers=(FINALIZER,)))
+
+
+def status(cache: Cache, consuls: Consuls, kubernetes: Kubernetes) -> ConnectionStatus:
+    nothing: Any = None
+    publisher: Any = kubernetes
+    asked: Any = consuls
+    return ConnectionStatus(cache, asked, nothing, Queue(), publisher, now=str)
+
+
+@pytest.mark.parametrize(("hangs", "after"), [(False, 0), (True, 10)])
+@instantly
+async def test_what_a_connection_made_is_taken_back_before_it_is_let_go_and_nothing_hangs_on_that(
+    hangs: bool, after: int
+) -> None:
+    consuls, kubernetes = Consuls(hangs=hangs), Kubernetes()
+    await status(Cache(), consuls, kubernetes)._hold(deleted())
+    assert (consuls.dissolved, kubernetes.released) == ([] if hangs else ["default"], [after])
+
+
+@instantly
+async def test_nothing_is_taken_back_while_a_registration_refers_to_it() -> None:
+    consuls, kubernetes, cache = Consuls(hangs=False), Kubernetes(), Cache()
+    cache.put_registration(registration())
+    await status(cache, consuls, kubernetes)._hold(deleted())
+    assert (consuls.dissolved, kubernetes.released) == ([], [])
