@@ -38,6 +38,8 @@ MODES: tuple[Mode, ...] = ("agent", "catalog")
 AGENT_PORT = 9500
 RESYNC = 20
 """Seconds; ten minutes as a rule."""
+HOLDS = {"after": "10s"}
+"""Five minutes as a rule: what one test after the other makes vanish within a minute is much for so few instances."""
 LEASE = "/apis/coordination.k8s.io/v1/namespaces/default/leases/consul-registrar"
 CLAIM = "/v1/kv/consul-registrar/clusters/test"
 CONNECTIONS = f"{RESOURCES}/consulconnections"
@@ -80,8 +82,8 @@ def connect(cluster: Cluster, servers: Sequence[str]) -> None:
     """The two connections: `agent` to an agent on each node, `catalog` to the servers; both through proxies."""
     cluster.kubectl("apply", "-f", str(CRDS))
     cluster.kubectl("wait", "--for=condition=Established", "crd", "--all")
-    agent = connection("agent", mode="Agent", nodeAgents={"port": AGENT_PORT})
-    catalog = connection("catalog", mode="Catalog", addresses=list(servers), virtualNodes=2)
+    agent = connection("agent", mode="Agent", nodeAgents={"port": AGENT_PORT}, removalGuard=HOLDS)
+    catalog = connection("catalog", mode="Catalog", addresses=list(servers), virtualNodes=2, removalGuard=HOLDS)
     cluster.kubectl("apply", "-f", "-", stdin=yaml.safe_dump_all([agent, catalog]))
 
 
