@@ -31,7 +31,10 @@ def snapshot(arena: Arena, restored: bytes | None = None) -> bytes:
     url = f"{arena.cluster.consul.http_addr}/v1/snapshot"
     request = urllib.request.Request(url, restored, method="GET" if restored is None else "PUT")
     with urllib.request.urlopen(request, timeout=30) as answer:
-        return bytes(answer.read())
+        held = bytes(answer.read())
+    if restored is not None:
+        arena.oracle.begin_anew()
+    return held
 
 
 def gone(web: Shop, count: int) -> None:
@@ -50,6 +53,7 @@ def test_ghosts_and_old_values_out_of_a_snapshot_go(arena: Arena, web: Shop) -> 
     web.settled(within=WITHIN)
 
 
+@pytest.mark.exhaustive
 def test_who_is_not_in_a_snapshot_stands_again(arena: Arena, web: Shop) -> None:
     before = snapshot(arena)
     web.scale("web", 5)
@@ -60,6 +64,7 @@ def test_who_is_not_in_a_snapshot_stands_again(arena: Arena, web: Shop) -> None:
     web.settled(within=WITHIN)
 
 
+@pytest.mark.exhaustive
 def test_a_snapshot_that_is_restored_in_the_midst_of_changes_does_no_lasting_harm(arena: Arena, web: Shop) -> None:
     before = snapshot(arena)
     arena.oracle.excuse(web.name("web"))
@@ -72,5 +77,6 @@ def test_a_snapshot_that_is_restored_in_the_midst_of_changes_does_no_lasting_har
 def test_a_consul_that_lost_all_is_told_everything_anew(arena: Arena, web: Shop) -> None:
     arena.oracle.excuse(web.name("web"))
     arena.cluster.consul.server.restart(keep_data=False)
+    arena.oracle.begin_anew()
     web.churn("web", 5, seed=23)
     web.settled(within=WITHIN)

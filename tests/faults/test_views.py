@@ -252,6 +252,7 @@ def test_a_list_from_before_the_pods_removes_none_of_them(arena: Arena, mode: Mo
         web.settled()
 
 
+@pytest.mark.exhaustive
 @stale
 def test_a_list_of_which_the_rest_is_missing_is_none(arena: Arena, web: Shop) -> None:
     """As of a proxy that cuts the answer off and says 200."""

@@ -87,12 +87,19 @@ class Oracle:
         self._pods: dict[str, str] = {}
         self._nodes: dict[str, _NodeWatch] = {}
         self._lock = threading.Lock()
+        self._era = 0
         self._over = threading.Event()
         self._sees_pods = threading.Event()
 
     def excuse(self, *names: str) -> None:
         """These services, or the instances of these Pod UIDs, may leave from now on: they are not wanted any more."""
         self._excused |= set(names)
+
+    def begin_anew(self) -> None:
+        """Consul's data were lost, or come from a snapshot: indexes lower than before are no old news."""
+        self._era += 1
+        for watch in tuple(self._nodes.values()):
+            watch.index = 0
 
     @property
     def wrong(self) -> list[Departure]:
@@ -181,13 +188,17 @@ class Oracle:
 
     def follow(self, path: str) -> Iterator[Reply]:
         """Blocking queries, one after the other, each from the index of the one before. Older answers are left out."""
-        index, turn = 0, 0
+        index, turn, era = 0, 0, self._era
         while not self._over.is_set():
+            if era != self._era:
+                index, era = 0, self._era
             site = self.world.consul[turn % len(self.world.consul)]
             try:
                 reply = site.get(f"{path}?index={index}&wait={_WAIT}", timeout=15)
             except BROKEN:
                 reply = None
+            if era != self._era:
+                continue
             if reply is None or reply.status != 200 or not reply.index:
                 turn += 1
                 time.sleep(0.1)
