@@ -76,7 +76,7 @@ class Reflector(Generic[T]):
 
     def doubt(self) -> None:
         """A fresh read has contradicted what was delivered: list again soon."""
-        if self._watching is None or self._clock() - self._doubted < _DOUBTS:
+        if self._watching is None or self._watching.expired() or self._clock() - self._doubted < _DOUBTS:
             return
         _log.info("%s: what was delivered is in doubt, listing again", self._path)
         self._doubted = self._clock()
