@@ -21,6 +21,7 @@ OPERATIONS = {
     "feed": "updated the health of",
     "drop-check": "dropped a check of",
     "claim": "claimed the cluster's name",
+    "put-node": "made the node",
     "remove-node": "removed the empty node",
 }
 #: What an audit line's cause means to somebody who hasn't read docs/observability.md.
@@ -36,6 +37,7 @@ CAUSES = {
     "unselected": "not selected any more",
     "replaced": "replaced by another",
     "adopted": "adopted",
+    "needed": "something is to stand there",
     "emptied": "nothing stands there",
     "claimed": "nobody held it",
     "taken-over": "taken over",
