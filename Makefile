@@ -67,6 +67,10 @@ chart: venv tools ## The Helm chart: what it renders, and installed in a real AP
 test-slow: venv tools ## What takes minutes since Consul's own times can't be shortened: reaping by the agent
 	$(PY) -m pytest tests/integration -q -m slow
 
+.PHONY: test-laws
+test-laws: venv ## The laws over many examples, others each time
+	LAWS=deep $(PY) -m pytest tests/laws -q --hypothesis-show-statistics
+
 .PHONY: test
 test: check unit integration chart faults ## All of it
 

@@ -14,7 +14,7 @@ class Rival:
     """Another registration that has to do with the same subject in the same Consul (`rivals.py`).
 
     `since`: what orders registrations by age. `publishes`: it publishes what this one would, or is going to;
-    `stands`: it does.
+    `stands`: it does; `covers`: it does all that stands of this one.
     """
 
     key: RegistrationKey
@@ -22,6 +22,7 @@ class Rival:
     older: bool
     publishes: bool
     stands: bool
+    covers: bool
 
 
 @dataclass(frozen=True, slots=True)

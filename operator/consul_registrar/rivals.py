@@ -5,7 +5,8 @@ Decides whose it is: that of the oldest registration that can publish it. What e
 
     wants by itself    another one                      then
     ---------------    ------------------------------   -----------------------------------------------
-    present            older, stands                    ceded: what stands of it goes, and it says Conflict
+    present            older, all of it stands there    ceded: what stands of it goes, and it says Conflict
+    present            older, a part of it stands there kept and Conflict: an edit takes nothing away
     present            older, doesn't stand yet         what it wants where it stands, else kept and Conflict
     present            older, which Consul refuses      what it wants, until that one stands
     absent, not gone   will publish it, doesn't stand   kept until that one stands
@@ -33,9 +34,9 @@ def wanted(facts: Facts) -> Want:
     older = [rival for rival in facts.rivals if rival.older and rival.publishes]
     if isinstance(want, Present) and older:
         reason = _conflict(want.instance, min(older, key=lambda rival: rival.since))
-        if not facts.standing:
-            return Kept(reason, problem=True)
-        return Ceded(reason) if any(rival.stands for rival in older) else want
+        if any(rival.covers for rival in older):
+            return Ceded(reason)
+        return Kept(reason, problem=True) if not facts.standing or any(rival.stands for rival in older) else want
     if isinstance(want, Absent) and want.cause in _HANDED_OVER and facts.standing and _is_awaited(facts.rivals):
         return Kept(Reason("HandingOver", "another registration is about to publish it in its place"), problem=False)
     return want
@@ -51,11 +52,12 @@ def _permitted(facts: Facts, want: Want) -> Want:
 
 def rivals(facts: Facts, others: Iterable[Facts]) -> tuple[Rival, ...]:
     """What these facts of the same subject, of other registrations, mean to this one."""
-    mine = _of(facts.standing) | _to_be(facts)
-    return tuple(_rival(facts, mine, other) for other in others)
+    has = _of(facts.standing)
+    mine = has | _to_be(facts)
+    return tuple(_rival(facts, has, mine, other) for other in others)
 
 
-def _rival(facts: Facts, mine: frozenset[Published], other: Facts) -> Rival:
+def _rival(facts: Facts, has: frozenset[Published], mine: frozenset[Published], other: Facts) -> Rival:
     standing = _of(other.standing)
     return Rival(
         other.owner.key,
@@ -63,6 +65,7 @@ def _rival(facts: Facts, mine: frozenset[Published], other: Facts) -> Rival:
         older=_age(other) < _age(facts),
         publishes=bool(_claimed(other, standing) & mine),
         stands=bool(standing & mine),
+        covers=bool(has) and has <= standing,
     )
 
 

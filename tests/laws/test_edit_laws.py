@@ -4,7 +4,7 @@ from dataclasses import replace
 from random import Random
 from typing import Any
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from bad_input import fields
@@ -76,7 +76,6 @@ def _told(check: Check) -> Check:
     return check if isinstance(check.probe, Readiness) else replace(check, status=None)
 
 
-@settings(derandomize=True)
 @given(SEEDS)
 def test_what_is_edited_and_edited_back_is_as_if_it_had_always_been_so(seed: int) -> None:
     chances = Chances(Random(seed), POOL)
@@ -94,7 +93,6 @@ def test_what_is_edited_and_edited_back_is_as_if_it_had_always_been_so(seed: int
         assert edit(edited, here) == ()
 
 
-@settings(derandomize=True)
 @given(SEEDS)
 def test_what_was_something_else_before_is_as_if_it_had_always_been_so(seed: int) -> None:
     chances = Chances(Random(seed), POOL)
@@ -110,7 +108,6 @@ def test_what_was_something_else_before_is_as_if_it_had_always_been_so(seed: int
         assert told(edited) == told(fresh), (one, other)
 
 
-@settings(derandomize=True)
 @given(SEEDS)
 def test_an_edit_of_what_is_no_checks_starts_no_probe_anew(seed: int) -> None:
     spec = Chances(Random(seed), POOL).spec()

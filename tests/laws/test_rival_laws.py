@@ -3,7 +3,7 @@
 import asyncio
 from typing import Any
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from consul_registrar.objects import FINALIZER
@@ -32,7 +32,6 @@ def meta(name: str, generation: int) -> dict[str, Any]:
     return {"name": name, "creationTimestamp": CREATED[name], "generation": generation, "finalizers": [FINALIZER]}
 
 
-@settings(max_examples=60, deadline=None)
 @given(steps=STEPS)
 def test_at_rest_nothing_is_published_twice_and_nobody_who_could_publish_is_missing(steps: Any) -> None:
     _play(steps)

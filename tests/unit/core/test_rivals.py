@@ -83,6 +83,30 @@ async def test_another_port_name_consul_or_pod_is_no_conflict(other: Any) -> Non
     assert not any("problems" in said for _, said in world.cluster.statuses)
 
 
+@pytest.mark.parametrize(
+    "edited",
+    [
+        {"name": "web", "ports": {"http": 8080, "admin": 9090}, "defaultPort": "http"},
+        {"name": "web", "port": 9090},
+    ],
+)
+@instantly
+async def test_an_edit_into_a_conflict_takes_nothing_away_that_the_older_does_not_publish(edited: Any) -> None:
+    world = World()
+    async with world.running():
+        world.apply(first({"service": {"name": "web", "port": 9090}}))
+        world.apply(second())
+        for number in range(5):
+            world.run_pod(pod(f"web-{number}", ip=f"10.0.0.{number}"))
+        await passes(3)
+        world.consul.written.clear()
+        world.apply(second({"service": edited}, generation=2))
+        await passes(3)
+    assert world.consul.written == []
+    assert owners(world) == ["first"] * 5 + ["second"] * 5
+    assert worst(world)["reason"] == "Conflict"
+
+
 @instantly
 async def test_when_the_older_is_deleted_the_younger_is_there_before_it_goes() -> None:
     world = World()
