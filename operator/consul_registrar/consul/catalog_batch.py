@@ -142,8 +142,9 @@ def pack(units: Iterable[Unit], lacking: AbstractSet[str]) -> list[list[Unit]]:
 
 @dataclass(frozen=True, slots=True)
 class Composed:
-    """A request: its body, and to which node or unit each of its operations belongs, in order."""
+    """A request for these units: its body, and to which node or unit each of its operations belongs, in order."""
 
+    units: tuple[Unit, ...]
     ops: tuple[Op, ...]
     of: tuple[Unit | str, ...]
 
@@ -157,7 +158,7 @@ def compose(units: Sequence[Unit], needs: Mapping[str, Op]) -> Composed:
     nodes = [node for node in dict.fromkeys(unit.change.node for unit in units) if node in needs]
     pairs: list[tuple[Op, Unit | str]] = [(needs[node], node) for node in nodes]
     pairs += [(op, unit) for unit in units for op in unit.ops]
-    return Composed(tuple(op for op, _ in pairs), tuple(of for _, of in pairs))
+    return Composed(tuple(units), tuple(op for op, _ in pairs), tuple(of for _, of in pairs))
 
 
 # --- what a refusal means -------------------------------------------------------------------------------------------
@@ -175,9 +176,8 @@ def blame(request: Composed, faults: Sequence[Fault]) -> dict[int, Fault]:
         if not 0 <= fault.OpIndex < len(request.of):
             continue
         culprit = request.of[fault.OpIndex]
-        units = [u for u in request.of if isinstance(u, Unit)] if isinstance(culprit, str) else [culprit]
-        for unit in units:
-            if not isinstance(culprit, str) or unit.change.node == culprit:
+        for unit in request.units:
+            if culprit in (unit, unit.change.node):
                 refused.setdefault(unit.at, fault)
     return refused
 

@@ -23,7 +23,7 @@ from consul_registrar.consul.catalog_batch import (
 from consul_registrar.consul.catalog_book import CatalogBook
 from consul_registrar.consul.catalog_wire import CheckRow, Fault, NodeRow, Op, ServiceRow, service_op
 from consul_registrar.consul.errors import Denied, Invalid, Stale
-from consul_registrar.model import Check, Health, Instance
+from consul_registrar.model import Check, Health, Instance, NamedPort
 from consul_registrar.probes import Readiness, TcpProbe, Timing
 
 OWN = {"managed-by": "consul-registrar", "k8s-cluster": "c", "k8s-connection": "n"}
@@ -158,6 +158,21 @@ def test_the_first_fault_of_a_unit_counts():
     composed = compose([unit(0, "a"), unit(1, "a")], {})
     refused = blame(composed, [Fault(1, "Missing service registration"), Fault(0, "index is stale"), Fault(99, "?")])
     assert {at: fault.What for at, fault in refused.items()} == {0: "index is stale"}
+
+
+@pytest.mark.parametrize(
+    ("what", "kind"),
+    [
+        ("Permission denied: token with AccessorID 'x' lacks permission 'node:write' on \"node\"", Denied),
+        ('failed to set node "node", index is stale', Stale),
+    ],
+)
+def test_what_has_named_ports_is_told_why_its_node_was_refused(what, kind):
+    change = Register(replace(ONE, ports=(NamedPort("http", 80, default=True),)), (READY,), Cause.DESIRED)
+    ported = Unit(3, change, operations(change, book(stands=False)))
+    refused = blame(compose([ported], {"node": Op(b"n")}), [Fault(0, what)])
+    assert refused.keys() == {3}
+    assert isinstance(error_of(ported, refused[3]), kind)
 
 
 def test_the_body_is_a_json_list_of_the_operations():
