@@ -207,7 +207,9 @@ def test_helm_test_fails_where_nobody_registers(installed: Installation, tmp_pat
     finally:
         installed.operator.process.resume()
     cluster.kubectl("delete", "-f", "-", stdin=hooks)
-    assert said[0].startswith("Failed: not so: the registration is Ready and has this Pod; seen last: {'observedGeneration': -1}")
+    assert said[0].startswith(
+        "Failed: not so: the registration is Ready and has this Pod; seen last: {'observedGeneration': -1}"
+    )
 
 
 def test_an_upgrade_brings_the_definitions_up_to_date_and_twice_changes_nothing(
