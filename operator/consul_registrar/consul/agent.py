@@ -139,7 +139,10 @@ class AgentRegistry:
 
     def _leave(self, label: str) -> None:
         """Forget an agent that is none of ours any more; `run` ends its task."""
-        node = (self._sessions if label in self._sessions else self._passing).pop(label).node
+        session = (self._sessions if label in self._sessions else self._passing).pop(label)
+        if session.phase is Phase.CONNECTING:
+            self._agent_changed(label)  # `place` had others wait for its first answer, which never comes
+        node = session.node
         if node and self._owners.get(node) == label:
             del self._owners[node]
             changed = self._actual.forget(node)
