@@ -1,5 +1,6 @@
 """Fields of a ConsulConnection: each is set, in both modes, and what came of it is asked of the real Consul."""
 
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -105,6 +106,7 @@ def test_two_namespaces_share_a_name_only_where_it_says_so(world: World, neighbo
         refs = [{"name": own}]
         one.apply(registration("shared", consulRefs=refs, service={"name": name}, endpoints=ends, checks=[]))
         one.says("shared", "Registered" if one is world else "ServiceNameTaken")
+        time.sleep(1.1)  # who was first is told by whole seconds
     assert {row["ServiceAddress"] for row in world.consul(f"/v1/catalog/service/{name}")} == {"192.0.2.1"}
     terms(world, own, sharedNames="Allow")
     neighbour.says("shared", "Registered")
