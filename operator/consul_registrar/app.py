@@ -12,14 +12,12 @@ import secrets
 import signal
 import socket
 import time
-from collections.abc import Sequence
 from collections.abc import Set as AbstractSet
 from contextlib import AbstractAsyncContextManager, nullcontext
-from typing import Any, Protocol
+from typing import Any
 
 from consul_registrar import health, kube, logs, metrics, times, token_status
 from consul_registrar.acceptance import Acceptance
-from consul_registrar.annotated import Workload
 from consul_registrar.arrivals import Connections, Namespaces, Nodes, Pods, Registrations, endpoints_in, pods_beside
 from consul_registrar.audit import Audit
 from consul_registrar.cache import Cache
@@ -31,7 +29,7 @@ from consul_registrar.credentials import ConsulConnections
 from consul_registrar.gates import Gates
 from consul_registrar.gather import Gatherer
 from consul_registrar.lifecycle import Lifecycle
-from consul_registrar.model import Key, Namespace, Pod, Reason, RegistrationKey
+from consul_registrar.model import Key, Reason, RegistrationKey
 from consul_registrar.objects import Registration
 from consul_registrar.quarantine import Quarantine
 from consul_registrar.queue import Queue
@@ -41,6 +39,7 @@ from consul_registrar.reports import Reports
 from consul_registrar.secret_values import SecretValues
 from consul_registrar.service_arrivals import EndpointSlices, Services
 from consul_registrar.settings import Settings, default_connection, direct_tokens, split_address
+from consul_registrar.sources import Sources, Stores
 from consul_registrar.standby import Standby
 from consul_registrar.together import together
 from consul_registrar.workloads import Workloads
@@ -60,18 +59,6 @@ _CLOSED = "the handler is closed"
 def _identity() -> str:
     """This process's alone: a Pod's name may come back, with a StatefulSet or after a crash of its container."""
     return f"{os.environ.get('HOSTNAME') or socket.gethostname()}-{secrets.token_hex(4)}"
-
-
-class Source(health.Watched, Protocol):
-    """Something that is listed and watched."""
-
-    def doubt(self) -> None: ...
-    async def run(self) -> None: ...
-
-
-def _numbered(name: str, sources: Sequence[Source]) -> dict[str, Source]:
-    """Several of a kind, one for each namespace, by names of their own."""
-    return {f"{name} {number}" if number else name: source for number, source in enumerate(sources)}
 
 
 class Operator:
@@ -113,30 +100,9 @@ class Operator:
             doubt=self._doubt,
         )
         self._standby = Standby(self._cache, self._queue, self._lifecycle, self._reconciler, self._secrets)
-        self._nodes = kube.Reflector(
-            client,
-            "/api/v1/nodes",
-            kube.NODES,
-            Nodes(self._cache, self._queue, self._consuls),
-            resync=settings.resync,
-        )
-        self._pods = self._watch_pods(client)
-        self._namespaces = self._watch_namespaces(client)
         self._workloads = Workloads(self._cluster)
-        self._workload_sources: list[kube.Reflector[Workload]] = []
-        if settings.annotated_workloads:
-            self._workload_sources = kube.watch_workloads(client, self._workloads, settings.namespaces, settings.resync)
-        stores = Services(self._cache, self._queue), EndpointSlices(self._cache, self._queue)
-        self._exposed = kube.watch_services(client, *stores, settings.namespaces, settings.resync)
-        self._resources = self._watch_resources(client, login)
-        metrics.REGISTRY.register(
-            metrics.Registrations(
-                self._reports.tallies, self._cache.registrations.values, each=settings.registration_metrics
-            )
-        )
-        metrics.REGISTRY.register(metrics.Connections(self._cache.connections.values))
-        metrics.REGISTRY.register(metrics.WorkQueue(metrics.QUEUE, self._queue.numbers))
-        metrics.REGISTRY.register(metrics.RemovalsHeld(self._quarantine.holding))
+        self._sources = Sources(client, login, settings, self._stores())
+        self._show_metrics()
 
     def _connect(self) -> Consuls:
         connections = ConsulConnections(
@@ -164,45 +130,37 @@ class Operator:
             epoch=time.time,
         )
 
-    def _watch_pods(self, client: kube.KubeClient) -> list[kube.Reflector[Pod]]:
-        store = Pods(self._cache, self._queue, self._gates.look)
-        paths = [f"/api/v1/namespaces/{name}/pods" for name in self._settings.namespaces] or ["/api/v1/pods"]
-        selector, resync = self._settings.pod_selector, self._settings.resync
-        return [kube.Reflector(client, path, kube.PODS, store, selector=selector, resync=resync) for path in paths]
+    def _stores(self) -> Stores:
+        workloads = self._workloads if self._settings.annotated_workloads else None
+        registrations = Registrations(
+            self._cache, self._queue, self._acceptance, self._reports, load_reaped=self._load_reaped
+        )
+        return Stores(
+            pods=Pods(self._cache, self._queue, self._gates.look),
+            namespaces=Namespaces(self._cache, self._queue, self._acceptance),
+            nodes=Nodes(self._cache, self._queue, self._consuls),
+            services=Services(self._cache, self._queue),
+            slices=EndpointSlices(self._cache, self._queue),
+            registrations=workloads.beside(registrations) if workloads else registrations,
+            connections=self._connections(),
+            workloads=workloads,
+        )
 
-    def _watch_namespaces(self, client: kube.KubeClient) -> list[kube.Reflector[Namespace]]:
-        store = Namespaces(self._cache, self._queue, self._acceptance)
-        every = "/api/v1/namespaces"
-        paths = [f"{every}?fieldSelector=metadata.name%3D{name}" for name in self._settings.namespaces] or [every]
-        return [kube.Reflector(client, path, kube.NAMESPACES, store, resync=self._settings.resync) for path in paths]
-
-    def _watch_resources(self, client: kube.KubeClient, login: kube.Login) -> kube.CustomResources:
+    def _connections(self) -> Connections:
         default = default_connection(self._settings)
-        connections = Connections(
+        return Connections(
             self._cache,
             self._consuls,
             users=self._connection_changed,
             look=self._connection_status.look,
             fallback={default.name: default} if default else {},
         )
-        registrations = Registrations(
-            self._cache, self._queue, self._acceptance, self._reports, load_reaped=self._load_reaped
-        )
-        return kube.CustomResources(
-            client,
-            login,
-            registrations=self._workloads.beside(registrations) if self._workload_sources else registrations,
-            connections=connections,
-            namespaces=self._settings.namespaces,
-            resync=self._settings.resync,
-        )
 
     # what happens elsewhere and concerns the queue
 
     def _doubt(self) -> None:
-        """What lists and watches delivered is contradicted by a fresh read: read it all again."""
-        for source in self._watched().values():
-            source.doubt()
+        """What lists and watches delivered is contradicted by a fresh read."""
+        self._sources.doubt()
 
     def _found(self, keys: AbstractSet[Key], *, routine: bool = False) -> None:
         """Consul holds something for these keys. What lies outside our scope is none of ours."""
@@ -253,11 +211,10 @@ class Operator:
     async def run(self) -> None:
         """Run until cancelled."""
         host, port = split_address(self._settings.health_address)
-        runner = await health.serve(host, port, self._unready, self._refresh_metrics)
+        runner = await health.serve(host, port, self._sources.unready, self._refresh_metrics)
         try:
             async with self._status_page(), asyncio.TaskGroup() as group:
-                for source in self._sources().values():
-                    group.create_task(source.run())
+                self._sources.start(group)
                 await self._caches_filled()
                 group.create_task(self._consuls.run())
                 group.create_task(self._serve_terms())
@@ -276,7 +233,7 @@ class Operator:
             self._consuls,
             self._quarantine,
             self._leadership.may_write,
-            self._unready,
+            self._sources.unready,
         )
         return status_page.serving(*split_address(self._settings.status_page_address), known)
 
@@ -302,14 +259,13 @@ class Operator:
             group.create_task(self._queue.run(self._work, _CONCURRENCY))
             group.create_task(self._reports.run())
             group.create_task(self._gates.run())
-            if self._workload_sources:
+            if self._settings.annotated_workloads:
                 group.create_task(self._workloads.run())
             group.create_task(self._connection_status.run())
             group.create_task(self._secrets.run())
 
     async def _caches_filled(self) -> None:
-        for source in self._watched().values():
-            await source.synced.wait()
+        await self._sources.filled()
         self._standby.begin()
         gc.freeze()  # what is there by now stays: no look for garbage need pass over it again
         gc.set_threshold(_GARBAGE)  # what comes stays too, as a rule: by default it is looked through time and again
@@ -332,23 +288,19 @@ class Operator:
 
     # how it is
 
-    def _watched(self) -> dict[str, Source]:
-        several = {**_numbered("pods", self._pods), **_numbered("namespaces", self._namespaces)}
-        several |= {**_numbered("services", self._exposed[0]), **_numbered("endpointslices", self._exposed[1])}
-        return {**several, "nodes": self._nodes, "customresources": self._resources}
-
-    def _sources(self) -> dict[str, Source]:
-        """All that is listed and watched; nothing waits for the workloads, on whose absence nothing rests."""
-        return {**self._watched(), **_numbered("workloads", self._workload_sources)}
-
-    def _unready(self) -> str:
-        """Why this process can't be trusted to know the cluster, "" where it can."""
-        return health.unready(self._watched())
+    def _show_metrics(self) -> None:
+        metrics.REGISTRY.register(
+            metrics.Registrations(
+                self._reports.tallies, self._cache.registrations.values, each=self._settings.registration_metrics
+            )
+        )
+        metrics.REGISTRY.register(metrics.Connections(self._cache.connections.values))
+        metrics.REGISTRY.register(metrics.WorkQueue(metrics.QUEUE, self._queue.numbers))
+        metrics.REGISTRY.register(metrics.RemovalsHeld(self._quarantine.holding))
 
     def _refresh_metrics(self) -> None:
         metrics.leading.labels("consul-registrar").set(self._leadership.may_write())
-        for name, source in self._sources().items():
-            metrics.staleness.labels(name).set(source.staleness())
+        self._sources.measure()
 
 
 def _tell(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:

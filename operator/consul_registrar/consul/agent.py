@@ -1,28 +1,26 @@
 """The agent-mode registry: one fixed Consul agent, or the agents on the Kubernetes nodes.
 
 Decides which agents there are, on which of them an instance stands, and how all of them look together. How one agent
-is talked to is `session.py`'s concern, what a registration looks like on the wire `wire.py`'s.
+is talked to is `session.py`'s concern, when instances are given anew under another token `renewal.py`'s, what a
+registration looks like on the wire `bodies.py`'s.
 """
 
 import asyncio
-import random
-import time
 from collections.abc import Callable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field, replace
 
 from consul_registrar.actual import Actual
-from consul_registrar.backoff import Backoff
 from consul_registrar.changes import Cause, Change
 from consul_registrar.consul.agent_status import reason_of
 from consul_registrar.consul.answers import Answer
-from consul_registrar.consul.errors import ConsulError, Denied, NotSent
+from consul_registrar.consul.errors import ConsulError, NotSent
 from consul_registrar.consul.fates import Agent
 from consul_registrar.consul.holders import holders
 from consul_registrar.consul.leftovers import Leftovers, Whose
 from consul_registrar.consul.placement import choose
-from consul_registrar.consul.registry import OnChange, RegistryStatus, TokenStatus
-from consul_registrar.consul.rotation import AT_ONCE, HELD, IDLE, PACE, Rotation
+from consul_registrar.consul.registry import OnChange, RegistryStatus
+from consul_registrar.consul.renewal import Renewal
 from consul_registrar.consul.session import AgentSession, Phase, Scope
 from consul_registrar.consul.strangers import strangers
 from consul_registrar.consul.token import Token, introduction
@@ -86,15 +84,11 @@ class AgentRegistry:
     ) -> None:
         self.name = name
         self._token = token or Token("")
-        self._rotation = Rotation(self._token)
-        self._may_write = may_write
-        self._denied: tuple[str, Reason] | None = None
-        self._patience = Backoff(PACE, HELD, random.random)
-        self._held_until = 0.0
         self._settings = settings
         self._actual = Actual(cluster, name)
         self._sessions: dict[str, AgentSession] = {}
         self._unaddressed: set[str] = set()
+        self._renewal = Renewal(self._token, self._sessions, self.unaddressed, may_write)
         self._passing: dict[str, AgentSession] = {}
         self._owners: dict[str, str] = {}
         self._moved = asyncio.Event()
@@ -167,7 +161,7 @@ class AgentRegistry:
         running: dict[AgentSession, asyncio.Task[None]] = {}
         async with asyncio.TaskGroup() as group:
             group.create_task(self._token.run(self._introduce))
-            group.create_task(self._rotate())
+            group.create_task(self._renewal.run())
             group.create_task(self._leftovers.run())
             while True:
                 self._moved.clear()
@@ -323,10 +317,10 @@ class AgentRegistry:
         outcomes = await session.apply(changes)
         for change, error in zip(changes, outcomes, strict=True):
             if change.cause is Cause.ROTATED:
-                self._note_renewed(error)
+                self._renewal.note(error)
         return outcomes
 
-    # --- which token it stands under ---
+    # --- which token is shown ---
 
     async def _introduce(self, secret: str) -> str:
         """Show a token to an agent, one that answers where there is one; returns its accessor ID."""
@@ -335,47 +329,6 @@ class AgentRegistry:
             raise NotSent(self.status().reason)
         access = replace(self._settings.access, token=lambda: secret)
         return await introduction(Transport(sessions[0].endpoint, access), ("/v1/agent/self", "/v1/agent/services"))
-
-    async def _rotate(self) -> None:
-        """Let the turn of all instances come that stand under a token that was replaced; for ever, at a pace."""
-        while True:
-            target = self._rotation.target()
-            if target and self._may_write() and time.monotonic() >= self._held_until:
-                self._renew_some(target)
-            await asyncio.sleep(PACE if target else IDLE)
-
-    def _renew_some(self, target: str) -> None:
-        """One instance at each of some agents; it ends when nothing is left anywhere, where nobody sees it either."""
-        agents = 0
-        for session in self._sessions.values():
-            agents += session.renew(target)
-            if agents == AT_ONCE:
-                return
-        if not self._left(target) and not self._unseen():
-            self._rotation.ended()
-
-    def _note_renewed(self, error: ConsulError | None) -> None:
-        """A token that may not write one instance may not write any: while none succeeds, the others' turn is late."""
-        if error is None:
-            self._patience.reset()
-        if isinstance(error, Denied):
-            self._denied = (self._rotation.target(), error.reason)
-            self._held_until = time.monotonic() + self._patience()
-
-    def _left(self, target: str) -> int:
-        return sum(session.left(target) for session in self._sessions.values())
-
-    def _unseen(self) -> int:
-        return sum(not session.ready for session in self._sessions.values()) + len(self._unaddressed)
-
-    def _token_status(self) -> TokenStatus | None:
-        target, token = self._rotation.target(), self._token
-        if not token.accessor and token.refused is None:
-            return None
-        if not target:
-            return TokenStatus(token.accessor, token.refused)
-        denied = self._denied[1] if self._denied and self._denied[0] == target else None
-        return TokenStatus(token.accessor, token.refused, True, self._left(target), self._unseen(), denied)
 
     # --- how it looks ---
 
@@ -400,5 +353,5 @@ class AgentRegistry:
             agents=len(sessions) + len(self._unaddressed),
             agents_ready=len(ready),
             instances=len(self._actual),
-            token=self._token_status(),
+            token=self._renewal.status(),
         )

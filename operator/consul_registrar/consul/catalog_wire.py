@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import msgspec
 
-from consul_registrar.consul import wire
+from consul_registrar.consul import bodies, wire
 from consul_registrar.consul.answers import Answer
 from consul_registrar.consul.errors import Invalid, Misdirected
 from consul_registrar.consul.virtual import ADDRESS
@@ -77,11 +77,11 @@ def _service(instance: Instance) -> dict[str, object]:
         "ID": _named(instance.id),
         "Service": _named(instance.service),
         "Address": instance.address,
-        **wire.ports(instance),
+        **bodies.ports(instance),
         "Tags": instance.tags,
         "Meta": dict(instance.meta),
-        "Weights": wire.weights(instance),
-        "TaggedAddresses": wire.tagged_addresses(instance),
+        "Weights": bodies.weights(instance),
+        "TaggedAddresses": bodies.tagged_addresses(instance),
         "EnableTagOverride": instance.tag_override,
     }
 
@@ -153,7 +153,7 @@ def definition(check: Check) -> dict[str, object]:
             return {}
         case TcpProbe() | HttpProbe():
             _refuse_unsupported(check, check.probe)
-            return {name: value for name, value in wire.definition(check).items() if name in _DEFINED}
+            return {name: value for name, value in bodies.definition(check).items() if name in _DEFINED}
         case _:
             raise _unsupported(check, "that kind: without agents, consul-esm runs checks of the kinds tcp and http")
 

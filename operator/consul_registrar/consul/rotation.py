@@ -3,22 +3,10 @@
 An agent syncs an instance, and each change of its checks, with the token of its registration; once that has ended, what
 the catalog shows of it is frozen. No agent tells which token that is, so it is kept for all of them at once in the
 connection's status: there a rotation is begun before its first write and ended after its last, so that an operator
-that finds one begun does it again from the start. Pure; when the next instance's turn comes is `agent.py`'s decision.
+that finds one begun does it again from the start. Pure; when the next instance's turn comes is `renewal.py`'s decision.
 """
 
 from consul_registrar.consul.token import Token
-
-PACE = 0.2
-"""Seconds between two instances that one agent is given anew: each starts its probes over."""
-
-AT_ONCE = 10
-"""Agents that are given an instance anew at a time; so 50 instances a second at most."""
-
-IDLE = 1.0
-"""Seconds between two looks whether a rotation is to begin."""
-
-HELD = 30.0
-"""Seconds to wait at most while Consul denies the new token every write: the rest keep the token that they have."""
 
 
 class Rotation:

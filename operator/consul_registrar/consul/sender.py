@@ -14,7 +14,7 @@ from dataclasses import replace
 from urllib.parse import quote
 
 from consul_registrar.changes import Cause, Change, Deregister, DropCheck, Feed, Register
-from consul_registrar.consul import wire
+from consul_registrar.consul import bodies
 from consul_registrar.consul.answers import Answer
 from consul_registrar.consul.book import Book
 from consul_registrar.consul.drift import same_service
@@ -68,7 +68,7 @@ class Sender:
             del before[check_id]
         begins = {c.id: c.status or _status_of(held, c.id) for c in define}
         nonce = _nonce(held, instance, pushed=bool(wrong) or not renews)
-        await self._put(instance, [wire.definition(c, begins[c.id]) for c in define], nonce)
+        await self._put(instance, [bodies.definition(c, begins[c.id]) for c in define], nonce)
         if len(define) == len(instance.checks):
             self._book.renewed(change.id)
         checks = _checks_after(instance, before, begins)
@@ -85,7 +85,7 @@ class Sender:
     async def _put(self, instance: Instance, checks: Sequence[dict[str, object]], nonce: str) -> None:
         """One register call. py-consul's own knows no named ports, and drops checks silently."""
         refuse_unknown(instance, self._version)
-        body = wire.registration(instance, checks, nonce)
+        body = bodies.registration(instance, checks, nonce)
         try:
             answer: Answer = await self._client.http.put(_as_is, "/v1/agent/service/register", data=body)
         except Invalid as error:
@@ -96,7 +96,7 @@ class Sender:
     async def _feed(self, instance_id: str, check: Check) -> None:
         """Set the status of a readiness check; `Stale` where the agent has no such check."""
         assert check.status is not None
-        body = wire.update(check.status, _OUTPUT[check.status])
+        body = bodies.update(check.status, _OUTPUT[check.status])
         answer: Answer = await self._client.http.put(_as_is, f"/v1/agent/check/update/{_quoted(check.id)}", data=body)
         if answer.code == 404:
             raise Stale(Reason("Stale", f"{self._book.node} no longer has the check {check.id}: it is read again"))

@@ -5,6 +5,7 @@ import json
 import pytest
 
 from consul_registrar.consul.answers import Answer
+from consul_registrar.consul.bodies import definition, duration
 from consul_registrar.consul.errors import Misdirected
 from consul_registrar.consul.wire import (
     CheckRow,
@@ -15,8 +16,6 @@ from consul_registrar.consul.wire import (
     decode_node_services,
     decode_self,
     decode_services,
-    definition,
-    duration,
 )
 from consul_registrar.model import MANAGED_BY, META_CLUSTER, META_CONNECTION, META_MANAGED_BY, META_NONCE, Check, Health
 from consul_registrar.probes import HttpProbe, Readiness, TcpProbe, Timing

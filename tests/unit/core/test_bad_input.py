@@ -7,7 +7,7 @@ import pytest
 
 from bad_input import VALID, Bad, bad_inputs, fields, schema
 from consul_registrar import objects
-from consul_registrar.consul import wire
+from consul_registrar.consul import bodies
 from consul_registrar.desired import Absent, Kept, Present, desired
 from consul_registrar.model import Hidden, Reason
 from unit.core.build import body, facts, of_address, of_endpoint, pod
@@ -69,6 +69,6 @@ def _is_only_text(bad: Bad) -> None:
     elsewhere = "selector" in bad.path or "kubernetesService" in bad.path
     assert isinstance(want, Present | Kept) or (elsewhere and isinstance(want, Absent)), bad
     if isinstance(want, Present):
-        sent = json.dumps([wire.definition(check, check.status) for check in want.instance.checks])
+        sent = json.dumps([bodies.definition(check, check.status) for check in want.instance.checks])
         assert "stolen" not in sent or json.dumps(bad.value)[1:-1] in sent, bad
         assert all(value.isprintable() for _, value in want.instance.meta), bad
