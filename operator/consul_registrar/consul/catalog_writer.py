@@ -5,15 +5,12 @@
       ├──too large, or not understood──> in halves, until the one that it is about stands alone
       └──not sent, or nobody knows──> all are answered so; their nodes are read afresh
 
-    what has named ports goes by itself, since a transaction drops them: register ──> read back ──> noted
-
-What a change is made of, and which change a refusal is about, is decided in `catalog_batch.py`. Every write but the
-removal of what is gone for good, and those of named ports, says which version it replaces: a process that wakes late,
-or writes on an old read, changes nothing.
+What a change is made of, and which change a refusal is about, is decided in `catalog_batch.py`; how named ports are
+written, in `catalog_ported.py`. Every write but those, and the removal of what is gone for good, says which version it
+replaces: a process that wakes late, or writes on an old read, changes nothing.
 """
 
 import logging
-import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
@@ -22,38 +19,26 @@ from dataclasses import replace
 from consul_registrar.changes import Change, Deregister, DropCheck, Feed, Register
 from consul_registrar.consul import catalog_batch as batch
 from consul_registrar.consul.catalog_batch import Composed, Unit
+from consul_registrar.consul.catalog_ported import PortedWriter
 from consul_registrar.consul.catalog_servers import Servers
-from consul_registrar.consul.catalog_watch import NodeWatch, paths_of
+from consul_registrar.consul.catalog_watch import NodeWatch
 from consul_registrar.consul.catalog_wire import (
-    CheckRow,
     Fault,
     Op,
     Result,
-    ServiceRow,
     Verdict,
-    decode_checks,
-    decode_services,
     decode_verdict,
     node_op,
-    registration,
-    service_delete,
-    service_op,
 )
 from consul_registrar.consul.errors import ConsulError, Invalid, NotSent, OutcomeUnknown, Stale
-from consul_registrar.consul.named_ports import explained, refuse_unknown, unsupported
 from consul_registrar.consul.own_writes import OwnWrites
 from consul_registrar.consul.virtual import node_meta
-from consul_registrar.model import Instance, Reason
+from consul_registrar.model import Reason
 
 log = logging.getLogger(__name__)
 
 ROUNDS = 8
 """How often what is left of a request is sent again; each time something else in it was refused."""
-
-LOST = 600.0
-"""Seconds until named ports are tried again with servers that have dropped them."""
-
-_OLDER_SERVER = "a server of this one is older: they were lost on the way to the catalog"
 
 Outcomes = dict[int, ConsulError | None]
 
@@ -78,9 +63,8 @@ class CatalogWriter:
         self._watches = watches
         self._own = own
         self._may_write = may_write
-        self._version = version
-        self._ports_lost_at = -math.inf
         self._made = made
+        self._ported = PortedWriter(datacenter, servers, watches, own, may_write, version, self._transact)
 
     async def apply(self, changes: Sequence[Change]) -> list[ConsulError | None]:
         """Write; outcomes in the order of the changes. Those of one instance are sent one after the other."""
@@ -90,9 +74,7 @@ class CatalogWriter:
             plain = [unit for unit in units if not unit.ported]
             for request in batch.pack(plain, self._needs(plain).keys()):
                 await self._commit(request, outcomes)
-            for unit in units:
-                if unit.ported:
-                    await self._register(unit, outcomes)
+            await self._register([unit for unit in units if unit.ported], outcomes)
         return [outcomes[at] for at in range(len(changes))]
 
     def _units(self, wave: Sequence[tuple[int, Change]], outcomes: Outcomes) -> Iterator[Unit]:
@@ -193,67 +175,16 @@ class CatalogWriter:
             if isinstance(error, OutcomeUnknown | Stale):
                 self._watches[unit.change.node].wake()
 
-    # --- what has named ports ---
-
-    async def _register(self, unit: Unit, outcomes: Outcomes) -> None:
-        """Register one with named ports; its node first, by a transaction."""
-        if self._needs([unit]):
-            await self._commit([unit], outcomes)
-            if outcomes[unit.at] is not None:
-                return
-        try:
-            outcomes[unit.at] = None
-            await self._register_alone(unit.change)
-        except ConsulError as error:
-            self._answer([unit], error, outcomes)
-
-    async def _register_alone(self, change: Change) -> None:
-        """No answer says what was written, so it is read back. Raises the tree of `errors.py`."""
-        assert isinstance(change, Register)
-        instance, watch = change.instance, self._watches[change.node]
-        refuse_unknown(instance, self._version())
-        if time.monotonic() < self._ports_lost_at + LOST:
-            raise unsupported(_OLDER_SERVER)
-        before = watch.book.shown(change.id)
-        meta = watch.book.row.Meta if watch.book.row else None
-        body = registration(instance, batch.beginnings(change, watch.book), meta or {}, self._datacenter)
-        if not self._may_write():
-            raise NotSent(Reason("NotLeading", "this process doesn't lead, so it writes nothing"))
-        self._own.sending({change.node})
-        try:
-            await self._put(body)
-            row, checks = await self._read_back(instance)
-            self._own.wrote(row.ModifyIndex, {change.node}, time.monotonic())
-        finally:
-            self._own.sending(())
-            watch.answered()
-        if not row.Ports:
-            self._ports_lost_at = time.monotonic()
-            await self._take_back(instance, row, before)
-            raise unsupported(_OLDER_SERVER)
-        watch.book.registered(row, checks)
-
-    async def _put(self, body: bytes) -> None:
-        try:
-            await self._servers.put("/v1/catalog/register", (), body)
-        except Invalid as error:
-            raise explained(error) from error
-
-    async def _read_back(self, instance: Instance) -> tuple[ServiceRow, Sequence[CheckRow]]:
-        """A service and its checks, as the catalog has them."""
-        where = zip(paths_of(instance.node), ("ID", "ServiceID"), strict=True)
-        (services, only), (checks, of) = ((path, (("filter", f'{key} == "{instance.id}"'),)) for path, key in where)
-        _, rows = decode_services(await self._servers.get(services, only))
-        if not rows:
-            message = f"{instance.id} was registered on {instance.node} and is not there: it is read again"
-            raise OutcomeUnknown(Reason("OutcomeUnknown", message))
-        return rows[0], decode_checks(await self._servers.get(checks, of))
-
-    async def _take_back(self, instance: Instance, row: ServiceRow, before: Instance | None) -> None:
-        """Without its ports it would be found at none: what stood before stands again."""
-        op = service_op(before, row.ModifyIndex) if before else service_delete(instance, row.ModifyIndex)
-        await self._transact(b"[" + op.body + b"]", {instance.node})
-        self._watches[instance.node].wake()
+    async def _register(self, units: Sequence[Unit], outcomes: Outcomes) -> None:
+        """Register those with named ports; what their nodes need first, by a transaction."""
+        lacking = self._needs(units).keys()
+        await self._commit([unit for unit in units if unit.change.node in lacking], outcomes)
+        left = [unit for unit in units if outcomes.get(unit.at) is None]
+        fates = await self._ported.register(left)
+        outcomes.update(fates)
+        for unit in left:
+            if (error := fates[unit.at]) is not None:
+                self._answer([unit], error, outcomes)
 
     # --- what nodes need ---
 

@@ -1,5 +1,6 @@
 """Named ports at a real agent and in a real catalog, and with servers that don't know them."""
 
+import asyncio
 import json
 from collections.abc import Iterator
 from dataclasses import replace
@@ -16,6 +17,7 @@ from consul_world import running as at_agent
 
 from consul_registrar.changes import Cause, Deregister, Feed
 from consul_registrar.consul.agent import AgentSettings
+from consul_registrar.consul.errors import Stale
 from consul_registrar.model import Health, Instance, Key, NamedPort
 from devcluster.consul import Consul
 
@@ -168,8 +170,55 @@ async def test_a_catalog_that_is_too_old_is_sent_nothing(catalog: Catalog) -> No
     assert catalog.service(instance) is None
 
 
-@pytest.mark.parametrize("stood", [False, True], ids=["new", "stood before"])
-async def test_servers_that_drop_them_are_found_out_and_what_stood_before_stands(catalog: Catalog, stood: bool) -> None:
+async def test_what_somebody_writes_before_it_is_read_back_is_not_taken_for_ours(catalog: Catalog) -> None:
+    others = iter([{"Tags": ["theirs"]}, {"Ports": [{"Name": "http", "Port": 1, "Default": True}]}])
+
+    async def fault(request: http.Request) -> http.Response | None:
+        if request.path != "/v1/catalog/register":
+            return None
+        answer = await passed_on(request, catalog.consul.http_addr)
+        if (changed := next(others, None)) is not None:
+            body = json.loads(await request.read())
+            catalog.register(body["Node"], body["Service"] | changed)
+        return answer
+
+    async with (
+        recorded(catalog.consul, fault) as server,
+        in_catalog(catalog_to(f"http://127.0.0.1:{server.port}")) as one,
+    ):
+        await one.is_ready()
+        instance = one.web("between", ports=PORTS)
+        for _ in range(2):
+            (error,) = await one.registry.apply("", [register(instance)])
+            assert isinstance(error, Stale)
+        await one.converges(instance)
+        row = catalog.service(instance)
+        assert (told(row), row and row["Tags"]) == ([tuple(port) for port in PORTS], list(instance.tags))
+
+
+async def test_several_are_registered_side_by_side_and_read_back_together(catalog: Catalog) -> None:
+    waiting = asyncio.Barrier(4)
+
+    async def fault(request: http.Request) -> http.Response | None:
+        if request.path == "/v1/catalog/register":
+            await asyncio.wait_for(waiting.wait(), 10)
+        return None
+
+    async with (
+        recorded(catalog.consul, fault) as server,
+        in_catalog(catalog_to(f"http://127.0.0.1:{server.port}", virtual_nodes=1)) as one,
+    ):
+        await one.is_ready()
+        instances = [one.web(f"side-{at}", ports=PORTS) for at in range(12)]
+        await one.write(*map(register, instances))
+        reads = [what for what, _, _ in server.requests if "filter=ID+" in what and "side-" in what]
+        assert 0 < len(reads) < len(instances) / 2
+        for instance in instances:
+            assert told(catalog.service(instance)) == [tuple(port) for port in PORTS]
+            assert one.planned(instance) == ()
+
+
+def dropping(catalog: Catalog) -> Any:
     """An older server behind the one that is asked: it takes the request, and what it stores has no ports."""
 
     async def fault(request: http.Request) -> http.Response | None:
@@ -180,8 +229,95 @@ async def test_servers_that_drop_them_are_found_out_and_what_stood_before_stands
         catalog.ask("PUT", "/v1/catalog/register", body)
         return http.json_response(True)
 
+    return fault
+
+
+async def test_with_servers_that_drop_them_what_had_some_stands_at_its_default_port(catalog: Catalog) -> None:
+    drops, faults = dropping(catalog), []
+
+    async def fault(request: http.Request) -> http.Response | None:
+        return await drops(request) if faults else None
+
     async with (
         recorded(catalog.consul, fault) as server,
+        in_catalog(catalog_to(f"http://127.0.0.1:{server.port}")) as one,
+    ):
+        await one.is_ready()
+        named = one.web("moved", ports=PORTS)
+        await one.write(register(named))
+        faults.append("the leader is an older one now")
+        (error,) = await one.registry.apply("", [register(replace(named, ports=OTHERS))])
+        assert error is not None
+        assert error.reason.code == "NamedPortsUnsupported"
+        row = catalog.service(named)
+        assert (told(row), row and row["Port"]) == ([], 9)
+
+
+async def test_a_taking_back_that_somebody_was_faster_than_is_tried_again(catalog: Catalog) -> None:
+    drops, faster = dropping(catalog), iter(["theirs"])
+    plain: list[Instance] = []
+
+    async def fault(request: http.Request) -> http.Response | None:
+        if request.path == "/v1/txn" and plain and next(faster, None):
+            row = catalog.service(plain[0])
+            assert row is not None
+            kept = {key: row[key] for key in ("ID", "Service", "Address", "Tags", "Meta", "Weights")}
+            catalog.register(plain[0].node, kept | {"Tags": ["theirs"]})
+        return await drops(request)
+
+    async with (
+        recorded(catalog.consul, fault) as server,
+        in_catalog(catalog_to(f"http://127.0.0.1:{server.port}")) as one,
+    ):
+        await one.is_ready()
+        made = one.web("fast")
+        await one.write(register(made))
+        plain.append(made)
+        named = replace(made, ports=PORTS)
+        (error,) = await one.registry.apply("", [register(named)])
+        assert isinstance(error, Stale)
+        (error,) = await one.registry.apply("", [register(named)])
+        assert error is not None
+        assert error.reason.code == "NamedPortsUnsupported"
+        row = catalog.service(made)
+        assert (row and row["Port"]) == 9
+
+
+async def test_who_no_longer_leads_takes_nothing_back_and_the_next_who_does_leaves_no_port_lost(
+    catalog: Catalog,
+) -> None:
+    drops, leads = dropping(catalog), [True]
+
+    async def fault(request: http.Request) -> http.Response | None:
+        answer: http.Response | None = await drops(request)
+        leads[0] = leads[0] and answer is None
+        return answer
+
+    async with recorded(catalog.consul, fault) as server:
+        to = catalog_to(f"http://127.0.0.1:{server.port}")
+        async with in_catalog(to, may_write=lambda: leads[0]) as one:
+            await one.is_ready()
+            made = one.web("late")
+            await one.write(register(made))
+            named = replace(made, ports=PORTS)
+            (error,) = await one.registry.apply("", [register(named)])
+            assert error is not None
+            assert error.reason.code == "NotLeading"
+            row = catalog.service(made)
+            assert (row and row.get("Port", 0)) == 0
+        async with in_catalog(to) as other:
+            await other.is_ready()
+            (error,) = await other.registry.apply("", [register(named)])
+            assert error is not None
+            assert error.reason.code == "NamedPortsUnsupported"
+            row = catalog.service(made)
+            assert (row and row["Port"]) == 9
+
+
+@pytest.mark.parametrize("stood", [False, True], ids=["new", "stood before"])
+async def test_servers_that_drop_them_are_found_out_and_what_stood_before_stands(catalog: Catalog, stood: bool) -> None:
+    async with (
+        recorded(catalog.consul, dropping(catalog)) as server,
         in_catalog(catalog_to(f"http://127.0.0.1:{server.port}")) as one,
     ):
         await one.is_ready()
