@@ -34,6 +34,11 @@ def caused(
     return _all(changes, Cause.EDITED, Cause.DRIFT) if same else changes
 
 
+def edited(want: Want, said: Outcome | None) -> bool:
+    """Whether something else was asked for when the subject was looked at last; False where that isn't known."""
+    return isinstance(want, Present) and said is not None and said.asked not in {0, asked(want.instance)}
+
+
 def asked(instance: Instance) -> int:
     """Tells what is asked for from anything else, save the statuses of checks; never 0. Good within one process."""
     i = instance

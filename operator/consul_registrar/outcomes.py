@@ -52,11 +52,15 @@ def outcome(facts: Facts, want: Want, standing: tuple[Instance, ...], *, withhel
 
 
 def failure(
-    facts: Facts, want: Want, standing: tuple[Instance, ...], reason: Reason, *, problem: bool = True
-) -> Outcome:
-    """What is counted where a change could not be written; `problem`: else it only waits for its turn."""
-    due = not isinstance(want, Absent | Orphaned)
-    return Outcome(name_of(facts), due, bool(standing), health_of(standing), reason, problem)
+    facts: Facts, want: Want, standing: tuple[Instance, ...], reason: Reason, said: Outcome | None = None,
+    *, problem: bool = True,
+) -> Outcome:  # fmt: skip
+    """What is counted where a change could not be written; `problem`: else it only waits for its turn.
+
+    `said`: what was counted before. What was asked for then is what stands.
+    """
+    due, before = not isinstance(want, Absent | Orphaned), said.asked if said else 0
+    return Outcome(name_of(facts), due, bool(standing), health_of(standing), reason, problem, asked=before)
 
 
 def unreachable(name: str, reason: Reason) -> Outcome:

@@ -46,14 +46,18 @@ _OWNERSHIP = (
 _HASHES = {model.META_HASH, model.META_TAGS, model.META_NONCE}
 
 
-def plan(want: Want, standing: Sequence[Instance], strangers: Sequence[Instance] = ()) -> tuple[Change, ...]:
+def plan(
+    want: Want, standing: Sequence[Instance], strangers: Sequence[Instance] = (), *, edited: bool = False
+) -> tuple[Change, ...]:
     """The changes that turn `standing` into what is wanted, in the order in which they must be made.
 
-    `strangers`: what is nobody's and may be adopted, where it is the same.
+    `strangers`: what is nobody's and may be adopted, where it is the same. `edited`: something else was asked for
+    before.
     """
     match want:
         case Present(instance):
-            return _arrive(instance, standing, [i for i in strangers if _same_place(i, instance)])
+            known = [_with_tags_in_doubt(i) for i in standing] if edited and instance.tag_override else standing
+            return _arrive(instance, known, [i for i in strangers if _same_place(i, instance)])
         case Absent(cause, unready=unready):
             feeds = [feed for i in standing for feed in _unready(i)] if unready else []
             return (*feeds, *(Deregister(i, cause) for i in standing))
@@ -166,6 +170,11 @@ def same_fields(wanted: Instance, have: Instance) -> bool:
     """Whether the service itself is as wanted; its checks apart."""
     same_checks = _comparable_hash(wanted, have) == wanted.meta_value(model.META_HASH)
     return same_checks and _same_fields(wanted, have)
+
+
+def _with_tags_in_doubt(i: Instance) -> Instance:
+    """An older version didn't note which tags it was asked for: after an edit they may be others."""
+    return i if i.meta_value(model.META_TAGS) else replace(i, meta=(*i.meta, (model.META_TAGS, "unknown")))
 
 
 def _same_fields(wanted: Instance, have: Instance) -> bool:

@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from consul_registrar import model
-from consul_registrar.causes import caused, evidence, read
+from consul_registrar.causes import caused, edited, evidence, read
 from consul_registrar.changes import Cause, Change, Deregister, Evidence, Register
 from consul_registrar.consul.errors import ConsulError, Paced, asked
 from consul_registrar.consul.registry import Registry
@@ -239,7 +239,8 @@ class Reconciler:
     def _caused(self, registry: Registry, facts: Facts, want: Want) -> tuple[Change, ...]:
         said = self._reports.outcome(facts.owner.key, registry.name, facts.subject)
         reaped = self._reaped.known((facts.owner.key, facts.subject, registry.name))
-        return caused(plan(want, facts.standing, facts.strangers), want, facts, said, reaped=reaped)
+        changes = plan(want, facts.standing, facts.strangers, edited=edited(want, said))
+        return caused(changes, want, facts, said, reaped=reaped)
 
     async def _quarantined(self, registry: Registry, facts: Facts, want: Want | None) -> Result | Evidence:
         """What bars a removal now, or the evidence for it. Only absences are ever barred (design chapter 2, law 6)."""
@@ -292,7 +293,7 @@ class Reconciler:
         if isinstance(want, Present) and not error.retry and self._gatherer.refused(facts, want.instance):
             self._tell_rivals(facts)
         standing = registry.instances(facts.owner.key, facts.subject)
-        counted = failure(facts, want, standing, error.reason, problem=not paced)
+        counted = failure(facts, want, standing, error.reason, said, problem=not paced)
         return Failed(counted, asked(error) if error.retry else _SLOW_RETRY)
 
     def _done(self, registry: Registry, planned: Planned) -> Done:

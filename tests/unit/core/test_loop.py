@@ -1,6 +1,7 @@
 """The loop as a whole, from what arrives to what is written and said; the real Consul and API server are elsewhere."""
 
 import asyncio
+from dataclasses import replace
 from itertools import pairwise
 from typing import Any
 
@@ -9,14 +10,15 @@ import pytest
 from consul_registrar.arrivals import pods_beside
 from consul_registrar.changes import Cause, Deregister, Register
 from consul_registrar.consul.errors import Denied, NotSent, Throttled
-from consul_registrar.model import Hidden, Key, Namespace
+from consul_registrar.model import META_TAGS, Hidden, Key, Namespace
 from consul_registrar.objects import ADOPT, FINALIZER, RESYNC, SKIP_DEREGISTRATION
 from consul_registrar.probes import HttpProbe
-from unit.core.build import KEY, NOW, body, node, of_endpoints, of_pods, pod, reason
-from unit.core.instant import instantly
+from unit.core.build import KEY, NOW, body, instance, node, of_endpoints, of_pods, pod, reason
+from unit.core.instant import elapsed, instantly
 from unit.core.shell import World
 
 HELD = {"finalizers": [FINALIZER]}
+TAGS = {"enableTagOverride": True}
 
 
 async def passes(seconds: float = 0.1) -> None:
@@ -456,6 +458,28 @@ async def test_a_bug_in_one_consul_is_said_and_retried() -> None:
         await passes(3)
     assert len(world.consul.held) == 1
     assert world.cluster.ready == ("False", "InternalError")
+
+
+@pytest.mark.parametrize("broken", [0, 3])
+@instantly
+async def test_tags_that_an_older_version_did_not_note_are_written_with_the_first_edit_that_is_seen(
+    broken: int,
+) -> None:
+    """At the start nothing tells an edit from what others have made of them."""
+    world = World()
+    made = instance(of_pods(service=TAGS | {"tags": ["v1"]}))
+    older = replace(made, node="agent-1", tags=("theirs",), meta=tuple(p for p in made.meta if p[0] != META_TAGS))
+    world.consul.consul.held[older.node, older.id] = older
+    async with world.running():
+        world.apply(body(of_pods(service=TAGS | {"tags": ["v1"]}), **HELD))
+        world.run_pod(pod())
+        await passes(3)
+        assert world.consul.written == []
+        world.consul.errors = [NotSent(reason("Refused"))] * broken
+        world.apply(body(of_pods(service=TAGS | {"tags": ["v2"]}), generation=4, **HELD))
+        await passes(30)
+    (stands,) = world.consul.held
+    assert (stands.tags, len(world.consul.written)) == (("v2",), 1)
 
 
 @instantly

@@ -253,6 +253,9 @@ def test_tags_that_others_may_edit_are_written_anew_when_the_spec_asks_for_other
 def test_tags_that_others_may_edit_are_left_where_an_older_version_did_not_note_which_were_asked_for() -> None:
     older = with_meta(read_back(tagged("v1"), tags=("edited",)), **{META_TAGS: None})
     assert plan(Present(tagged("v1")), (older,)) == ()
+    (change,) = plan(Present(tagged("v2")), (older,), edited=True)
+    assert isinstance(change, Register)
+    assert (change.instance, change.define, change.cause) == (tagged("v2"), (), Cause.EDITED)
 
 
 def test_the_readiness_that_went_wrong_is_what_is_fed() -> None:
