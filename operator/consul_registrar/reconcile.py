@@ -37,7 +37,7 @@ from consul_registrar.tally import Outcome
 
 logger = logging.getLogger(__name__)
 
-_SLOW_RETRY = 30.0  # seconds; for what time alone doesn't mend (a denied token), so that its mending is noticed
+_SLOW_RETRY = 30.0  # seconds; for what time alone doesn't mend (a denied token), and where a wake-up would be missed
 _NOT_CONFIRMED = 30.0  # seconds; the watch tells much earlier what a fresh read has shown
 
 
@@ -173,7 +173,7 @@ class Reconciler:
         if strangers:
             facts = replace(facts, strangers=strangers)
         if isinstance(facts.place, Reason) and facts.place.code == model.CONNECTING:
-            return NoNews() if self._consuls.wanted(key, registry.name) else Done(None)
+            return NoNews(_SLOW_RETRY) if self._consuls.wanted(key, registry.name) else Done(None)
         want = self._left_reaped(registry, facts, wanted(facts))
         changes = self._caused(registry, facts, want)
         return Planned(facts, want, changes, self._passing(facts, changes))
@@ -282,7 +282,7 @@ class Reconciler:
         if not self._consuls.wanted(key, name):
             return Done(None)
         if reason is None or reason.code == model.CONNECTING:
-            return NoNews()
+            return NoNews(_SLOW_RETRY)
         return Done(unreachable(self._gatherer.name(subject), reason))
 
     def _failed(self, registry: Registry, facts: Facts, want: Want, error: ConsulError) -> Failed:

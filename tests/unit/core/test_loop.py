@@ -496,6 +496,23 @@ async def test_while_an_agent_is_being_connected_nothing_is_done_or_said() -> No
 
 
 @instantly
+async def test_who_waits_for_an_agent_looks_again_by_himself_and_seldom() -> None:
+    """Should nobody tell that it is connected, or will never be."""
+    world, asked = World(), []
+    world.consul.here = reason("AgentConnecting")
+    place = world.consul.place
+    world.consul.place = lambda *about: asked.append(elapsed()) or place(*about)  # type: ignore[method-assign,func-returns-value]
+    async with world.running():
+        world.apply(body(**HELD))
+        world.run_pod(pod())
+        await passes(300)
+        assert len(asked) < 20
+        world.consul.here = "agent-1"
+        await passes(31)
+    assert len(world.consul.held) == 1
+
+
+@instantly
 async def test_moving_to_another_consul_makes_before_it_breaks() -> None:
     world = World(default={}, far={})
     async with world.running():
