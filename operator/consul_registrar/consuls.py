@@ -211,12 +211,16 @@ class Consuls:
         """Why a connection can't be cleaned of a registration now, "" where it can, or needn't."""
         registry = self.registry(name)
         if registry is None:
-            return self.status(name).reason.message
+            return "" if self._is_nowhere(name) else self.status(name).reason.message
         try:
             nodes = await registry.out_of_reach(key)
         except ConsulError as error:
             return error.reason.message
         return f"instances stand on {', '.join(nodes)}, whose agents don't answer" if nodes else ""
+
+    def _is_nowhere(self, name: str) -> bool:
+        """Whether there is no such connection: its own finalizer would have kept it while a registration named it."""
+        return name not in self._links and name not in self._cache.connections
 
     async def reread(self, connections: Sequence[str]) -> None:
         """Read anew all that these Consuls hold; returns once it is taken in. Raises ConsulError."""

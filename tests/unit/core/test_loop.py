@@ -651,6 +651,36 @@ async def test_a_consul_that_cannot_be_cleaned_blocks_deletion_for_a_while_only(
     assert "removed" in world.cluster.finalizers
 
 
+@pytest.mark.parametrize("refs", [["nowhere"], ["default", "nowhere"]])
+@instantly
+async def test_a_connection_that_does_not_exist_does_not_keep_what_names_it(refs: list[str]) -> None:
+    world = World()
+    spec = of_pods(consulRefs=[{"name": name} for name in refs])
+    async with world.running():
+        world.apply(body(of_pods(consulRefs=[{"name": refs[0]}]), **HELD))
+        world.run_pod(pod())
+        await passes()
+        assert len(world.consul.held) == refs.count("default")
+        world.apply(body(spec, generation=4, **HELD))
+        await passes()
+        world.apply(body(spec, generation=4, deletionTimestamp=NOW, **HELD))
+        await passes(2)
+    assert (world.consul.held, world.cluster.finalizers) == ([], ["removed"])
+
+
+@instantly
+async def test_a_connection_that_is_not_set_up_yet_keeps_what_names_it() -> None:
+    world = World(default={}, far={"connecting": True})
+    async with world.running():
+        spec = of_pods(consulRefs=[{"name": "far"}])
+        world.apply(body(spec, **HELD))
+        await passes()
+        world.apply(body(spec, deletionTimestamp=NOW, **HELD))
+        await passes(5)
+        assert world.cluster.finalizers == []
+    assert world.cluster.ready == ("False", "DeregistrationBlocked")
+
+
 @instantly
 async def test_a_person_may_let_it_go_at_once() -> None:
     world = World()
