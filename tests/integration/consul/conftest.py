@@ -7,6 +7,7 @@ from devcluster.build import ensure_tools
 from devcluster.consul import Consul, datacenter
 from devcluster.net import claim_block
 from devcluster.process import Home
+from devcluster.tls import Authority
 from devcluster.tools import CONSUL
 
 
@@ -14,12 +15,12 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "slow: takes minutes, since Consul does; -m 'not slow' leaves it out")
 
 
-def _consul(home: Home, *, acls: bool) -> Iterator[Consul]:
+def _consul(home: Home, *, acls: bool, agents: int = 2, tls: Authority | None = None) -> Iterator[Consul]:
     ensure_tools(say=print, tools=(CONSUL,))
     block = claim_block()
     home = Home(home.state, tethered=True, inherited=(block.claim.fileno(),))
-    nodes = {f"node-{number}": block.node(number) for number in (1, 2)}
-    made = datacenter(home, block, nodes, acls=acls, on_localhost=False)
+    nodes = {f"node-{number}": block.node(number) for number in range(1, agents + 1)}
+    made = datacenter(home, block, nodes, acls=acls, on_localhost=False, tls=tls, verify_incoming=tls is not None)
     try:
         made.start()
         yield made
@@ -39,6 +40,19 @@ def consul(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Consul]:
 def guarded_consul(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Consul]:
     """The same with ACLs: what no token allows is denied."""
     yield from _consul(Home(tmp_path_factory.mktemp("consul-acl"), tethered=True), acls=True)
+
+
+@pytest.fixture(scope="session")
+def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
+    ensure_tools(say=print, tools=(CONSUL,))
+    return Authority.at(tmp_path_factory.mktemp("authority"))
+
+
+@pytest.fixture(scope="session")
+def closed_consul(tmp_path_factory: pytest.TempPathFactory, authority: Authority) -> Iterator[Consul]:
+    """One server with ACLs that lets in, by TLS, only who shows a certificate of the authority."""
+    home = Home(tmp_path_factory.mktemp("consul-tls"), tethered=True)
+    yield from _consul(home, acls=True, agents=0, tls=authority)
 
 
 @pytest.fixture
