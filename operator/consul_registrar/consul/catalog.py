@@ -333,7 +333,8 @@ class CatalogRegistry:
     def _reason(self) -> Reason:
         trouble = self._nodes.trouble()
         if not self._ready:
-            return next(iter(trouble.values()), Reason(CONNECTING, "what Consul holds is being read"))
+            connecting = Reason(CONNECTING, "what Consul holds is being read")
+            return next(iter(trouble.values()), self._nodes.broken or connecting)
         if trouble:
             return _unsound(trouble, len(self._nodes.watches))
         if self.esm_missing:

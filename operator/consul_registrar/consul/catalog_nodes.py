@@ -37,7 +37,8 @@ SEARCH = 300.0
 
 class CatalogNodes:
     """The virtual nodes of one connection. `on_read` gets the keys that a read found changed, `on_state` is called when
-    a node can be relied upon or can't any more; `removed` after each node that was removed, or wasn't.
+    a node can be relied upon or can't any more; `removed` after each node that was removed, or wasn't. `broken`: why
+    others can't be looked for, where that is a fault of our own.
     """
 
     def __init__(
@@ -64,6 +65,7 @@ class CatalogNodes:
         self.own = OwnWrites()
         self._watched = Watched(*whose, servers, actual, self.own, on_read, self._changed)
         self._searched = False
+        self.broken: Reason | None = None
         self._awaited: set[str] = set(self.names)
         self._stirred = asyncio.Event()
         for name in self.names:
@@ -121,6 +123,7 @@ class CatalogNodes:
         return watch
 
     async def _search(self, group: asyncio.TaskGroup) -> None:
+        """Look for others now and then, for ever, whatever happens."""
         backoff = Backoff(*RETRY, random.random)
         while True:
             self._stirred.clear()
@@ -129,6 +132,11 @@ class CatalogNodes:
             except ConsulError:
                 await self._rest(backoff())
                 continue
+            except Exception as error:  # the current nodes are read all the same
+                self._broke(error)
+                await asyncio.sleep(backoff())
+                continue
+            self.broken = None
             backoff.reset()
             for name in others - self.watches.keys():
                 group.create_task(self._let_go(self._add(name, passing=True)))
@@ -137,6 +145,13 @@ class CatalogNodes:
                 self._searched = True
                 self._on_state()
             await self._rest(SEARCH)
+
+    def _broke(self, error: Exception) -> None:
+        reason = Reason("InternalError", f"looking for nodes of this connection broke: {error!r}")
+        if reason != self.broken:
+            log.error("%s", reason.message, exc_info=error)
+        self.broken = reason
+        self._on_state()
 
     async def _rest(self, seconds: float) -> None:
         with suppress(TimeoutError):

@@ -108,7 +108,7 @@ class Leftovers:
             self._on_change(self._actual.forget(node))
 
     async def run(self) -> None:
-        """Look now and then, for ever; returns only when cancelled."""
+        """Look now and then, for ever, whatever happens; returns only when cancelled."""
         trouble = ""
         while True:
             try:
@@ -118,6 +118,10 @@ class Leftovers:
                 if error.reason.code != trouble:
                     log.warning("what may be left on other agents' nodes can't be told: %s", error.reason.message)
                 trouble = error.reason.code
+            except Exception as error:  # the agents themselves are written to all the same
+                if repr(error) != trouble:
+                    log.exception("looking for what is left on other agents' nodes broke, and is tried again")
+                trouble = repr(error)
             await asyncio.sleep(SPACING)
             with suppress(TimeoutError):
                 async with asyncio.timeout(LOOKS_CLOSELY if self._left else LOOKS):
