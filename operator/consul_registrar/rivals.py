@@ -51,9 +51,12 @@ def _permitted(facts: Facts, want: Want) -> Want:
 
 
 def rivals(facts: Facts, others: Iterable[Facts]) -> tuple[Rival, ...]:
-    """What these facts of the same subject, of other registrations, mean to this one."""
+    """What these facts of the same subject, of other registrations, mean to this one: to what it is to publish.
+
+    Where it is to publish nothing, to what it does: an heir may want that. What an edit leaves is nobody's matter.
+    """
     has = _of(facts.standing)
-    mine = has | _to_be(facts)
+    mine = _to_be(facts) or has
     return tuple(_rival(facts, has, mine, other) for other in others)
 
 

@@ -107,6 +107,27 @@ async def test_an_edit_into_a_conflict_takes_nothing_away_that_the_older_does_no
     assert worst(world)["reason"] == "Conflict"
 
 
+@pytest.mark.parametrize("order", [(0, 1), (1, 0)], ids=["older first", "younger first"])
+@instantly
+async def test_two_that_swap_their_ports_in_one_step_are_edited_where_they_stand(order: tuple[int, int]) -> None:
+    world = World()
+    here, there = ({"service": {"name": "web", "port": port}} for port in (8080, 9090))
+    async with world.running():
+        world.apply(first(here))
+        world.apply(second(there))
+        for number in range(3):
+            world.run_pod(pod(f"web-{number}", ip=f"10.0.0.{number}"))
+        await passes(3)
+        world.consul.written.clear()
+        edits = (first(there, generation=4), second(here, generation=4))
+        for each in order:
+            world.apply(edits[each])
+        await passes(3)
+    assert {(type(change), change.cause) for change in world.consul.written} == {(Register, Cause.EDITED)}
+    stands = [(i.owner.registration, i.port) for i in world.consul.held if i.owner]
+    assert sorted(stands) == [("first", 9090)] * 3 + [("second", 8080)] * 3
+
+
 @instantly
 async def test_when_the_older_is_deleted_the_younger_is_there_before_it_goes() -> None:
     world = World()
