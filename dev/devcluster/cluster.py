@@ -195,12 +195,17 @@ class TlsProxy:
 
 @contextmanager
 def tls_proxy(
-    cluster: Cluster, upstream: str, hosts: Sequence[str] = (), *, demand_client_certificate: bool = False
+    cluster: Cluster,
+    upstream: str,
+    hosts: Sequence[str] = (),
+    *,
+    demand_client_certificate: bool = False,
+    http2: bool = False,
 ) -> Iterator[TlsProxy]:
     """HTTPS in front of a part that speaks plain HTTP (its URL), for the length of a block.
 
     Its certificate is the cluster's authority's, for its address and the `hosts`; the clients that it may demand one
-    of are that authority's too.
+    of are that authority's too. `http2`: what is behind it speaks HTTP/2, as gRPC does.
     """
     number = next(n for n in count(1) if not (cluster.state / TLS / f"proxy-{n}").exists())
     authority, address = cluster.authority, cluster.block.proxy(number)
@@ -208,7 +213,9 @@ def tls_proxy(
     listen = (address, choose_port(address, 8501))
     clients = authority.certificate if demand_client_certificate else None
     behind = urlsplit(upstream).netloc
-    process = Process(tlsproxy.program(f"tls-proxy-{number}", listen, behind, certificate, clients, DEV), cluster.home)
+    name = f"tls-proxy-{number}"
+    program = tlsproxy.program(name, listen, behind, certificate, clients, DEV, http2=http2)
+    process = Process(program, cluster.home)
     process.start()
     try:
         yield TlsProxy(process, f"https://{listen[0]}:{listen[1]}")

@@ -183,7 +183,7 @@ def datacenter(
     """Lay out the servers and an agent on each of the nodes (name to address); nothing is started.
 
     With `tls` each has an HTTPS listener too, with a certificate of that authority, and demands one of its clients
-    with `verify_incoming`.
+    with `verify_incoming`; the checks that agents run trust that authority, as if the machine did.
     """
     voters = {f"consul-server-{number}": block.consul_server(number) for number in range(1, servers + 1)}
     places = {node: Place.at(node, address) for node, address in (voters | dict(nodes)).items()}
@@ -200,7 +200,7 @@ def datacenter(
             config |= _https(config, place, tls, verify_incoming=verify_incoming)
         if management is not None:
             config["acl"] = _acl(tokens[node], management if node in voters else None)
-        process = Process(_program(config, place, home.state / "consul" / f"{node}.json", management), home)
+        process = Process(_program(config, place, home.state / "consul" / f"{node}.json", management, tls), home)
         members[node] = Member(process, place, data, management, tls=tls is not None)
     return Consul(
         servers=tuple(members[node] for node in voters),
@@ -273,12 +273,16 @@ def _acl(agent: str, management: str | None) -> dict[str, Any]:
     return {"enabled": True, "default_policy": "deny", "tokens": tokens}
 
 
-def _program(config: Mapping[str, Any], place: Place, file: Path, management: str | None) -> Program:
+def _program(
+    config: Mapping[str, Any], place: Place, file: Path, management: str | None, tls: Authority | None
+) -> Program:
     file.parent.mkdir(parents=True, exist_ok=True)
     file.touch(mode=0o600)
     file.write_text(json.dumps(config, indent=2))
     command = (str(CONSUL.path()), "agent", f"-config-file={file}")
-    return Program(f"consul-{place.node.removeprefix('consul-')}", command, ready=lambda: _is_ready(place, management))
+    trusted = {"SSL_CERT_FILE": str(tls.certificate)} if tls else {}
+    name = f"consul-{place.node.removeprefix('consul-')}"
+    return Program(name, command, ready=lambda: _is_ready(place, management), environment=trusted)
 
 
 def _is_ready(place: Place, management: str | None) -> bool:

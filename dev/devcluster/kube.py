@@ -18,7 +18,8 @@ from devcluster.net import Block, choose_port
 from devcluster.process import Home, Process, Program
 from devcluster.tools import ETCD, HYPERKUBE
 
-SERVICE_NETWORK = "10.96.0.0/16"
+SERVICE_NETWORKS = "10.96.0.0/16,fd00:10:96::/112"
+"""Of both families; a Service is of IPv4 alone unless it asks for more."""
 AUDIT_LOG = "audit.log"
 
 FAST_CLIENT = ("--kube-api-qps=500", "--kube-api-burst=1000")
@@ -91,6 +92,7 @@ class ControlPlane:
     api: Api
     audit_log: Path
     """Who asked for what, one JSON object a line, where the API server keeps it."""
+    etcd_url: str
     etcd: Process
     apiserver: Process
     controller_manager: Process
@@ -123,6 +125,7 @@ def control_plane(home: Home, block: Block, *, audited: bool = False) -> Control
     return ControlPlane(
         api,
         audit_log=files / AUDIT_LOG,
+        etcd_url=etcd_url,
         etcd=Process(_etcd(home.state / "etcd", etcd_url, peer_url), home),
         apiserver=Process(_apiserver(api, files, etcd_url, audited=audited), home),
         controller_manager=Process(_controller_manager(api, files), home),
@@ -172,7 +175,7 @@ def _apiserver(api: Api, files: Path, etcd_url: str, *, audited: bool) -> Progra
         "--service-account-issuer=https://kubernetes.default.svc",
         f"--token-auth-file={files / 'tokens.csv'}",
         "--authorization-mode=RBAC",
-        f"--service-cluster-ip-range={SERVICE_NETWORK}",
+        f"--service-cluster-ip-range={SERVICE_NETWORKS}",
         # The only address there is is a loopback address, which Endpoints may not hold.
         "--endpoint-reconciler-type=none",
         "--disable-admission-plugins=ServiceAccount",

@@ -23,13 +23,24 @@ CHUNK = 2**16
 
 
 def program(
-    name: str, listen: tuple[str, int], upstream: str, certificate: Certificate, clients: Path | None, path: Path
+    name: str,
+    listen: tuple[str, int],
+    upstream: str,
+    certificate: Certificate,
+    clients: Path | None,
+    path: Path,
+    *,
+    http2: bool,
 ) -> Program:
-    """How the proxy is run: before `upstream` (host:port); `clients`: the authority whose certificates it demands."""
+    """How the proxy is run: before `upstream` (host:port); `clients`: the authority whose certificates it demands.
+
+    `http2`: it says in the handshake (ALPN) that HTTP/2 is spoken behind it, which clients of that want to hear.
+    """
     command = [
         *(sys.executable, "-m", "devcluster.tlsproxy", *listen[:1], str(listen[1]), upstream),
         *(f"--certificate={certificate.file}", f"--key={certificate.key}"),
         *([f"--clients={clients}"] if clients else []),
+        *(["--http2"] if http2 else []),
     ]
     return Program(name, tuple(command), ready=lambda: _listens(listen), environment={"PYTHONPATH": str(path)})
 
@@ -49,10 +60,13 @@ def _listens(where: tuple[str, int]) -> bool:
 @click.option("--certificate", required=True, help="The proxy's own, in PEM.")
 @click.option("--key", required=True, help="Its key, in PEM.")
 @click.option("--clients", help="Demand a certificate of this authority from clients.")
-def main(address: str, port: int, upstream: str, certificate: str, key: str, clients: str | None) -> None:
+@click.option("--http2", is_flag=True, help="Say that HTTP/2 is spoken.")
+def main(address: str, port: int, upstream: str, certificate: str, key: str, clients: str | None, http2: bool) -> None:
     """Listen until ended."""
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH, cafile=clients)
     context.load_cert_chain(certificate, key)
+    if http2:
+        context.set_alpn_protocols(["h2"])
     if clients:
         context.verify_mode = ssl.CERT_REQUIRED
     asyncio.run(_serve(address, port, upstream, context))

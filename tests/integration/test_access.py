@@ -3,7 +3,17 @@
 from collections.abc import Iterator
 
 import pytest
-from operator_world import CRDS, Operator, World, deployment, eventually, without_consul_variables
+from operator_world import (
+    CRDS,
+    MERGE,
+    Operator,
+    World,
+    connection,
+    deployment,
+    eventually,
+    registration,
+    without_consul_variables,
+)
 
 from devcluster import Cluster, Options, running
 
@@ -29,11 +39,11 @@ def operator(guarded: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iter
     one.kill()
 
 
-def connect(guarded: Cluster, name: str, secret: str, *, plaintext: bool = True) -> None:
+def connect(guarded: Cluster, name: str, secret: str, mode: str = "Agent", *, plaintext: bool = True) -> None:
     token = {"secretKeyRef": {"namespace": "default", "name": secret, "key": "token"}}
-    spec = {"mode": "Agent", "nodeAgents": {}, "auth": {"token": token, "allowPlaintextToken": plaintext}}
-    body = {"apiVersion": "consul-registrar.dev/v1alpha1", "kind": "ConsulConnection", "metadata": {"name": name}}
-    guarded.api.request("POST", CONNECTIONS, body | {"spec": spec})
+    where = {"Agent": {"nodeAgents": {}}, "Catalog": {"addresses": [guarded.consul.http_addr], "virtualNodes": 2}}
+    auth = {"token": token, "allowPlaintextToken": plaintext}
+    guarded.api.request("POST", CONNECTIONS, connection(name, mode=mode, auth=auth, **where[mode]))
 
 
 def reason_of(guarded: Cluster, name: str) -> str:
@@ -41,20 +51,26 @@ def reason_of(guarded: Cluster, name: str) -> str:
     return next((c["reason"] for c in conditions if c["type"] == "Ready"), "")
 
 
-@pytest.mark.shows("cconn.spec.auth.token.secretKeyRef", mode="agent")
-def test_with_the_token_of_a_secret_pods_are_registered(guarded: Cluster, operator: Operator) -> None:
-    connect(guarded, "default", "consul")
+@pytest.mark.parametrize("mode", ["Agent", "Catalog"])
+@pytest.mark.shows("cconn.spec.auth.token.secretKeyRef")
+def test_with_the_token_of_a_secret_pods_are_registered(guarded: Cluster, operator: Operator, mode: str) -> None:
+    name = f"web-{mode}".lower()
+    connect(guarded, name, "consul", mode)
     world = World(guarded, "default")
-    spec = {"pods": {"selector": {"matchLabels": {"app": "web"}}}}
-    kind = {"apiVersion": "consul-registrar.dev/v1alpha1", "kind": "ServiceRegistration", "metadata": {"name": "web"}}
-    world.apply(deployment("web", 2), kind | {"spec": spec})
-    assert len(world.passing("web", 2)) == 2
+    world.apply(deployment(name, 2), registration(name, consulRefs=[{"name": name}]))
+    assert len(world.passing(name, 2)) == 2
 
 
-@pytest.mark.shows("cconn.spec.auth.allowPlaintextToken", mode="agent")
-def test_a_token_is_not_sent_in_plain_text_unless_the_connection_says_so(guarded: Cluster, operator: Operator) -> None:
-    connect(guarded, "careful", "consul", plaintext=False)
-    eventually(lambda: reason_of(guarded, "careful") == "PlaintextTokenRefused")
+@pytest.mark.parametrize("mode", ["Agent", "Catalog"])
+@pytest.mark.shows("cconn.spec.auth.allowPlaintextToken")
+def test_a_token_is_not_sent_in_plain_text_unless_the_connection_says_so(
+    guarded: Cluster, operator: Operator, mode: str
+) -> None:
+    name = f"careful-{mode}".lower()
+    connect(guarded, name, "consul", mode, plaintext=False)
+    eventually(lambda: reason_of(guarded, name) == "PlaintextTokenRefused")
+    guarded.api.request("PATCH", f"{CONNECTIONS}/{name}", {"spec": {"auth": {"allowPlaintextToken": True}}}, MERGE)
+    eventually(lambda: reason_of(guarded, name) in {"AgentsReady", "CatalogReady"})
 
 
 def test_a_token_that_consul_does_not_know_is_said_to_be_unknown(guarded: Cluster, operator: Operator) -> None:

@@ -4,11 +4,13 @@ import base64
 from collections.abc import Iterator
 
 import pytest
-from operator_world import MERGE, Operator, World, always, deployment, eventually, registration
+from operator_world import MERGE, RESOURCES, Operator, World, always, deployment, eventually, registration
+from operator_world import connection as connecting
 
 from devcluster import Cluster
 
 KEY = "consul-registrar/clusters/test"
+CONNECTIONS = f"{RESOURCES}/consulconnections"
 OTHER = "0b5f5a9e-0000-4000-8000-000000000000"
 
 
@@ -24,18 +26,23 @@ def own_uid(cluster: Cluster) -> str:
     return str(cluster.api.request("GET", "/api/v1/namespaces/kube-system")["metadata"]["uid"])
 
 
-@pytest.fixture
-def connection(cluster: Cluster) -> Iterator[str]:
-    """The path of the connection `default`; it takes nothing over before and after."""
-    path = "/apis/consul-registrar.dev/v1alpha1/consulconnections/default"
-    yield path
-    cluster.api.request("PATCH", path, {"spec": {"takeOverFrom": None}}, MERGE)
+@pytest.fixture(params=["default", "taking"], ids=["agent", "catalog"])
+def connection(request: pytest.FixtureRequest, cluster: Cluster) -> Iterator[str]:
+    """The name of a connection of each mode; it takes nothing over before and after."""
+    if request.param == "taking":
+        spec = {"mode": "Catalog", "addresses": [cluster.consul.http_addr], "virtualNodes": 2}
+        cluster.api.request("POST", CONNECTIONS, connecting("taking", **spec))
+    yield request.param
+    cluster.api.request("PATCH", f"{CONNECTIONS}/{request.param}", {"spec": {"takeOverFrom": None}}, MERGE)
     value = base64.b64encode(own_uid(cluster).encode()).decode()
     cluster.consul.server.request("PUT", "/v1/txn", [{"KV": {"Verb": "set", "Key": KEY, "Value": value}}])
+    if request.param == "taking":
+        cluster.kubectl("delete", "sreg", "--all", "-A", "--timeout=60s")
+        cluster.kubectl("delete", "cconn", "taking", "--timeout=60s")
 
 
-def reason(cluster: Cluster, path: str) -> str:
-    conditions = cluster.api.request("GET", path).get("status", {}).get("conditions", [])
+def reason(cluster: Cluster, name: str) -> str:
+    conditions = cluster.api.request("GET", f"{CONNECTIONS}/{name}").get("status", {}).get("conditions", [])
     return next((c["reason"] for c in conditions if c["type"] == "Ready"), "")
 
 
@@ -55,11 +62,11 @@ def test_a_restart_leaves_the_claim_as_it_is(world: World, cluster: Cluster, ope
     always(lambda: claim(cluster) == before, during=2)
 
 
-@pytest.mark.shows("cconn.spec.takeOverFrom", mode="agent")
+@pytest.mark.shows("cconn.spec.takeOverFrom")
 def test_while_another_cluster_holds_the_name_nothing_is_written_and_everybody_says_so(
     world: World, cluster: Cluster, connection: str
 ) -> None:
-    world.apply(deployment("claims", 2), registration("claims"))
+    world.apply(deployment("claims", 2), registration("claims", consulRefs=[{"name": connection}]))
     before = {name: row["Service"]["ModifyIndex"] for name, row in world.passing("claims", 2).items()}
     value = base64.b64encode(OTHER.encode()).decode()
     cluster.consul.server.request("PUT", "/v1/txn", [{"KV": {"Verb": "set", "Key": KEY, "Value": value}}])
@@ -72,8 +79,8 @@ def test_while_another_cluster_holds_the_name_nothing_is_written_and_everybody_s
         during=2,
     )
 
-    cluster.api.request("PATCH", connection, {"spec": {"takeOverFrom": OTHER}}, MERGE)
+    cluster.api.request("PATCH", f"{CONNECTIONS}/{connection}", {"spec": {"takeOverFrom": OTHER}}, MERGE)
     world.passing("claims", 3)
     assert holder(cluster) == own_uid(cluster)
     world.says("claims", "Registered")
-    eventually(lambda: reason(cluster, connection) == "AgentsReady")
+    eventually(lambda: reason(cluster, connection) in {"AgentsReady", "CatalogReady"})

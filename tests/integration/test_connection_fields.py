@@ -14,6 +14,7 @@ from operator_world import (
     connection,
     deployment,
     eventually,
+    pod,
     registration,
     statuses,
 )
@@ -175,6 +176,21 @@ def test_removals_of_what_is_absent_are_held_as_it_says(world: World, own: str) 
 
 def selector_of(app: str) -> dict[str, Any]:
     return {"pods": {"selector": {"matchLabels": {"app": app}}}}
+
+
+@pytest.mark.shows("cconn.spec.removalGuard.share")
+def test_a_share_of_all_that_is_absent_at_once_may_go_and_a_larger_one_is_held(world: World, own: str) -> None:
+    names = [f"one-{number}" for number in range(8)]
+    world.apply(*(pod(name, "one") for name in names))
+    world.apply(into(own, "one", pods={"selector": {"matchLabels": {"app": "one"}}}))
+    world.passing(f"{own}-one", 8)
+    terms(world, own, removalGuard={"share": 50, "atLeast": 3, "release": "Manual"})
+    world.kubectl("label", "--overwrite", "pod", *names[:3], "app=other")
+    eventually(lambda: world.health(f"{own}-one").keys() == set(names[3:]))
+    terms(world, own, removalGuard={"share": 20})
+    world.kubectl("label", "--overwrite", "pod", *names[3:6], "app=other")
+    world.says("one", "RemovalHeld")
+    always(lambda: world.health(f"{own}-one").keys() == set(names[3:]), during=2)
 
 
 @pytest.mark.shows("cconn.spec.limits.writesPerSecond")

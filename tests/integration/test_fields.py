@@ -4,6 +4,7 @@ Each in both modes, where it is of any meaning. Which field is shown where says 
 is docs/reference/fields.md.
 """
 
+import socket
 import ssl
 import threading
 from collections.abc import Iterator
@@ -253,6 +254,67 @@ def test_an_agents_https_check_verifies_unless_it_is_told_not_to(world: World, s
     eventually(lambda: statuses(world.health("tls")["one"]) == {"strict": "critical", "lax": "passing"})
     eventually(lambda: {"web.example", "lax.example"} <= set(secured.names))
     eventually(lambda: "certificate" in _output(world, "tls", "strict"))
+
+
+@pytest.mark.shows("sreg.spec.checks[].successBeforePassing", mode="agent")
+def test_a_check_turns_passing_after_as_many_successes_in_a_row_as_it_says(world: World, listener: Listener) -> None:
+    listener.codes[:] = [503]
+    counted = {"name": "counted", "http": {}, "interval": "1s", "successBeforePassing": 2}
+    ends = [{"name": "one", "address": "127.0.0.1", "port": listener.port}]
+    world.apply(registration("counted", endpoints=ends, checks=[counted]))
+    eventually(lambda: listener.seen and statuses(world.health("counted")["one"]) == {"counted": "critical"})
+    listener.codes[:] = [200, 503, 200, 503, 200, 503]
+    while len(listener.codes) > 1:
+        always(lambda: statuses(world.health("counted")["one"]) == {"counted": "critical"}, during=0.2)
+    listener.codes[:] = [200]
+    world.passing("counted", 1)
+
+
+@pytest.mark.shows("sreg.spec.checks[].failuresBeforeWarning", mode="agent")
+@pytest.mark.shows("sreg.spec.checks[].failuresBeforeCritical", mode="agent")
+@pytest.mark.parametrize(
+    ("thresholds", "turned"),
+    [
+        ({"failuresBeforeCritical": 2}, "critical"),
+        ({"failuresBeforeWarning": 2, "failuresBeforeCritical": 100}, "warning"),
+    ],
+    ids=["critical", "warning"],
+)
+def test_a_check_turns_after_as_many_failures_in_a_row_as_it_says(
+    world: World, listener: Listener, thresholds: dict[str, int], turned: str
+) -> None:
+    name = f"fails-{turned}"
+    ends = [{"name": "one", "address": "127.0.0.1", "port": listener.port}]
+    check = {"name": "counted", "http": {}, "interval": "1s", **thresholds}
+    world.apply(registration(name, endpoints=ends, checks=[check]))
+    world.passing(name, 1)
+    listener.codes[:] = [503, 200, 503, 200, 503, 200]
+    while len(listener.codes) > 1:
+        always(lambda: statuses(world.health(name)["one"]) == {"counted": "passing"}, during=0.2)
+    listener.codes[:] = [503]
+    eventually(lambda: statuses(world.health(name)["one"]) == {"counted": turned})
+
+
+@pytest.fixture
+def silent() -> Iterator[int]:
+    """The port of a listener that takes connections and never says a word."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        yield server.getsockname()[1]
+
+
+@pytest.mark.shows("sreg.spec.checks[].initialStatus", mode="agent")
+@pytest.mark.parametrize("status", ["passing", "warning", "critical"])
+def test_a_check_begins_with_the_status_that_it_says(world: World, silent: int, status: str) -> None:
+    """The application's word never comes, and what is probed doesn't answer within the time that is looked."""
+    said = {"initialStatus": status}
+    checks = [
+        {"name": "word", "ttl": {"ttl": "1h"}, **said},
+        {"name": "probe", "http": {"port": silent}, "interval": "1h", "timeout": "1m", **said},
+    ]
+    ends = [{"name": "one", "address": "127.0.0.1", "port": 80}]
+    world.apply(registration(f"begins-{status}", endpoints=ends, checks=checks))
+    row = eventually(lambda: world.health(f"begins-{status}")["one"])
+    assert statuses(row) == {"word": status, "probe": status}
 
 
 def _output(world: World, service: str, check: str) -> str:

@@ -176,6 +176,25 @@ def test_a_cluster_ip_is_one_instance_whose_health_follows_the_endpoints(world: 
     assert world.condition("ip")["reason"] == "Registered"
 
 
+@pytest.mark.shows("sreg.spec.kubernetesService.ipFamily")
+def test_of_a_service_of_both_families_the_address_of_the_one_that_is_asked_for_is_published(world: World) -> None:
+    both = service("dual", selector=False, ipFamilyPolicy="RequireDualStack")
+    asking = of_service("dual", "ClusterIP")
+    asking["spec"]["kubernetesService"]["ipFamily"] = "IPv6"
+    world.apply(both, slice_of("dual", node_1=True), asking)
+    path = f"/api/v1/namespaces/{world.namespace}/services/dual"
+    four, six = eventually(lambda: sorted(world.cluster.api.request("GET", path)["spec"]["clusterIPs"], key=len))
+    assert ":" in six
+    holds(world, "dual", {six: "passing"})
+    world.patch("dual", {"kubernetesService": {"ipFamily": "IPv4"}})
+    holds(world, "dual", {four: "passing"})
+    world.apply(service("dual", selector=False, ipFamilyPolicy="SingleStack"))
+    holds(world, "dual", {four: "passing"})
+    world.patch("dual", {"kubernetesService": {"ipFamily": "IPv6"}})
+    assert "has no IPv6 address" in world.says("dual", "AddressNotFound")["message"]
+    holds(world, "dual", {four: "passing"})
+
+
 def test_external_ips_of_a_service_without_selector_follow_slices_made_by_hand(world: World) -> None:
     world.apply(
         service("ext", selector=False, externalIPs=["198.51.100.4", "198.51.100.5"]),

@@ -10,29 +10,7 @@ from unit.test_reference import _in_code
 
 #: What no test shows yet, and in which mode. It only ever gets shorter.
 GAPS = {
-    "sreg.spec.kubernetesService.ipFamily": MODES,
-    "sreg.spec.checks[].grpc.tls": ("agent",),
-    "sreg.spec.checks[].grpc.tlsServerName": ("agent",),
-    "sreg.spec.checks[].grpc.tlsSkipVerify": ("agent",),
-    "sreg.spec.checks[].h2ping.tls": ("agent",),
-    "sreg.spec.checks[].h2ping.tlsServerName": ("agent",),
-    "sreg.spec.checks[].h2ping.tlsSkipVerify": ("agent",),
-    "sreg.spec.checks[].successBeforePassing": ("agent",),
-    "sreg.spec.checks[].failuresBeforeWarning": ("agent",),
-    "sreg.spec.checks[].failuresBeforeCritical": ("agent",),
-    "sreg.spec.checks[].initialStatus": ("agent",),
-    "cconn.spec.tls.ca.file": MODES,
-    "cconn.spec.tls.serverName": MODES,
-    "cconn.spec.tls.clientCertificate.certificate.file": MODES,
-    "cconn.spec.tls.clientCertificate.key.file": MODES,
-    "cconn.spec.auth.token.secretKeyRef.namespace": ("catalog",),
-    "cconn.spec.auth.token.secretKeyRef.name": ("catalog",),
-    "cconn.spec.auth.token.secretKeyRef.key": ("catalog",),
-    "cconn.spec.auth.token.file": MODES,
-    "cconn.spec.auth.allowPlaintextToken": ("catalog",),
-    "cconn.spec.removalGuard.share": MODES,
     "cconn.spec.removalGuard.rate": MODES,
-    "cconn.spec.takeOverFrom": ("catalog",),
 }
 
 

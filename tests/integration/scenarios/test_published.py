@@ -4,6 +4,7 @@ import socket
 import threading
 from collections.abc import Iterator
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 from operator_world import MERGE, RESOURCES, World, connection, deployment, eventually, registration, statuses
@@ -138,7 +139,9 @@ def test_each_kind_of_probe_passes_and_fails_against_a_real_listener(
     world: World, agent: Member, echo: tuple[str, int], kind: str, good: Any, bad: Any
 ) -> None:
     """etcd has a gRPC health service, Consul speaks HTTP/2."""
-    address, port = {"udp": echo, "grpc": _etcd(world.cluster)}.get(kind, (agent.address, agent.grpc_port))
+    etcd = urlsplit(world.cluster.control_plane.etcd_url)
+    by_kind = {"udp": echo, "grpc": (etcd.hostname, etcd.port)}
+    address, port = by_kind.get(kind, (agent.address, agent.grpc_port))
     timing = {"interval": "1s", "timeout": "1s"}
     checks = [{"name": "good", **good, **timing}, {"name": "bad", **bad, **timing, "initialStatus": "passing"}]
     at = {"name": "listener", "address": address, "port": port}
@@ -146,13 +149,6 @@ def test_each_kind_of_probe_passes_and_fails_against_a_real_listener(
     eventually(lambda: statuses(world.health(kind)["listener"]) == {"good": "passing", "bad": "critical"})
     found = world.agent_checks(world.health(kind)["listener"])
     assert {check["Type"] for check in found.values()} == {kind}
-
-
-def _etcd(cluster: Cluster) -> tuple[str, int]:
-    flag = "--listen-client-urls=http://"
-    command = cluster.control_plane.etcd.program.command
-    address, _, port = next(part.removeprefix(flag) for part in command if part.startswith(flag)).rpartition(":")
-    return address, int(port)
 
 
 @pytest.mark.shows("sreg.spec.checks[].ttl", mode="agent")
