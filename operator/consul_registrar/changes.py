@@ -32,7 +32,15 @@ class Cause(StrEnum):
 
     @property
     def final(self) -> bool:
-        """Whether a removal for this cause is right whoever sends it, however late."""
+        """Whether a removal for this cause is right whoever sends it, however late.
+
+        That of a deleted registration is not: one that was let go uncleaned, and is created again, goes on with it.
+        """
+        return self is Cause.GONE
+
+    @property
+    def urgent(self) -> bool:
+        """Whether a removal for this cause goes before other changes where they must wait for their turn."""
         return self in {Cause.GONE, Cause.REGISTRATION_DELETED}
 
 

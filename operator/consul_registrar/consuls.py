@@ -268,7 +268,7 @@ def _keep_pace(link: _Link, change: Change) -> None:
     rate = link.spec.limits.writes_per_second
     if rate is None:
         return
-    urgent = isinstance(change, Deregister) and change.cause.final
+    urgent = isinstance(change, Deregister) and change.cause.urgent
     after = link.pace.admit(rate, asyncio.get_running_loop().time(), urgent=urgent)
     if after:
         message = f"spec.limits.writesPerSecond of the connection is {rate}: the change waits for its turn"

@@ -227,7 +227,9 @@ def _payload(instance: Any, **changes: Any) -> dict[str, Any]:
     return body | {name.capitalize(): value for name, value in changes.items()}
 
 
-async def test_a_removal_by_absence_is_refused_when_somebody_wrote_in_between(catalog):
+@pytest.mark.parametrize("cause", [Cause.UNSELECTED, Cause.REGISTRATION_DELETED])
+async def test_a_removal_of_what_is_not_gone_is_refused_when_somebody_wrote_in_between(catalog, cause):
+    """Where the registration is deleted: one that was let go uncleaned, and is created again, goes on with it."""
     edit = []
 
     async def fault(request: Any) -> None:
@@ -243,7 +245,7 @@ async def test_a_removal_by_absence_is_refused_when_somebody_wrote_in_between(ca
         standing = registry.actual("u1")
         assert standing is not None
         edit.append(one)
-        (error,) = await registry.registry.apply("", [Deregister(standing, Cause.UNSELECTED)])
+        (error,) = await registry.registry.apply("", [Deregister(standing, cause)])
         assert isinstance(error, Stale)
         assert catalog.service(one) is not None
         edit.append(replace(one, address="127.0.0.9"))

@@ -68,7 +68,7 @@ def sent(ops: tuple[Op, ...]) -> list[tuple[str, str, object]]:
         (DropCheck(ONE, "i:port:tcp"), True, [("Check", "delete-cas", 9)]),
         (Deregister(ONE, Cause.GONE), True, [("Service", "delete", None)]),
         (Deregister(ONE, Cause.GONE), False, [("Service", "delete", None)]),
-        (Deregister(ONE, Cause.REGISTRATION_DELETED), True, [("Service", "delete", None)]),
+        (Deregister(ONE, Cause.REGISTRATION_DELETED), True, [("Service", "delete-cas", 7)]),
         (Deregister(ONE, Cause.VANISHED), True, [("Service", "delete-cas", 7)]),
         (Deregister(ONE, Cause.UNSELECTED), True, [("Service", "delete-cas", 7)]),
         (Deregister(ONE, Cause.REPLACED), True, [("Service", "delete-cas", 7)]),
