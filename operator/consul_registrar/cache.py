@@ -202,6 +202,12 @@ class Cache:
         if known is not None and known.meta.uid == uid:
             self.registrations[key] = replace(known, status=status)
 
+    def note_finalizers(self, key: RegistrationKey, uid: str, finalizers: tuple[str, ...]) -> None:
+        """As `note_status`, for its finalizers."""
+        known = self.registrations.get(key)
+        if known is not None and known.meta.uid == uid:
+            self.registrations[key] = replace(known, meta=replace(known.meta, finalizers=finalizers))
+
     def note_connection_status(self, name: str, uid: str, status: Mapping[str, Any]) -> None:
         """As `note_status`, for a connection."""
         known = self.connections.get(name)

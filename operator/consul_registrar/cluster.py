@@ -87,10 +87,10 @@ class Cluster:
 
     # lifecycle.Finalizers
 
-    async def add(self, registration: Registration) -> None:
+    async def add(self, registration: Registration) -> bool:
         meta = registration.meta
         seen = (meta.version, meta.finalizers)
-        await add_finalizer(self._client, _path(registration.key), meta.uid, FINALIZER, seen)
+        return await add_finalizer(self._client, _path(registration.key), meta.uid, FINALIZER, seen)
 
     async def remove(self, registration: Registration) -> None:
         await remove_finalizer(self._client, _path(registration.key), registration.meta.uid, FINALIZER)

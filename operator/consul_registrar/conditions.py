@@ -4,6 +4,7 @@ Decides the truth table of `Ready` (first row that holds):
 
     being deleted                             False / Deleting, or DeregistrationBlocked
     not accepted                              False / its reason
+    our finalizer can't be added              False / FinalizerNotAdded
     outcomes are awaited                      Unknown / Reconciling
     suspended                                 True  / Suspended
     a Consul of it can't be reached           False / that Consul's reason
@@ -45,9 +46,9 @@ class Verdict:
 class Picture:
     """All that a registration's status is made of.
 
-    `down`: why a Consul of it can't be written to, by connection. `blocked`: why its deletion can't go on. `awaited`:
-    how many outcomes are not known yet. `resync`: the annotation for which all was read anew last. `lack`: why nothing
-    of the Service that it publishes is desired.
+    `down`: why a Consul of it can't be written to, by connection. `blocked`: why its beginning or its deletion can't go
+    on. `awaited`: how many outcomes are not known yet. `resync`: the annotation for which all was read anew last.
+    `lack`: why nothing of the Service that it publishes is desired.
     """
 
     registration: Registration
@@ -69,8 +70,9 @@ def ready(picture: Picture) -> Verdict:
     total = summary.total
     if registration.deleting:
         return Verdict(False, picture.blocked or Reason("Deleting", f"{total.registered} instances are being removed"))
-    if picture.refused is not None:
-        return Verdict(False, picture.refused)
+    barred = picture.refused or picture.blocked
+    if barred is not None:
+        return Verdict(False, barred)
     if picture.awaited:
         return Verdict(None, _awaited(picture.awaited))
     if registration.suspended:

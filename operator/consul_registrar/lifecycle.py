@@ -1,5 +1,6 @@
-"""A registration as a whole: which subjects it has, its finalizer, and how it ends.
+"""A registration as a whole: its finalizer, then which subjects it has, and how it ends.
 
+The finalizer comes first: what a registration without one leaves in Consul when it goes, nobody was asked to remove.
 Decides when a deleted registration may go: when nothing of it stands in any Consul any more; a Consul that can't be
 asked blocks that for a while, never for ever. What happens to each subject is decided in `reconcile.py`.
 """
@@ -13,6 +14,7 @@ from consul_registrar.cache import Cache
 from consul_registrar.consuls import Consuls
 from consul_registrar.exposure import subjects_of
 from consul_registrar.gather import Gatherer
+from consul_registrar.kube import KubeError
 from consul_registrar.logs import about
 from consul_registrar.model import Key, Reason, RegistrationKey
 from consul_registrar.objects import FINALIZER, RESYNC, SKIP_DEREGISTRATION, Registration
@@ -29,9 +31,12 @@ _IS_FORGOTTEN = 30.0  # seconds between two looks whether all that it left is go
 
 
 class Finalizers(Protocol):
-    """Adds and removes our finalizer. They raise where the API server doesn't answer."""
+    """Adds and removes our finalizer. They raise KubeError where the API server doesn't do it.
 
-    async def add(self, registration: Registration) -> None: ...
+    `add` says whether it stands now: it does not where the registration is gone, or going.
+    """
+
+    async def add(self, registration: Registration) -> bool: ...
     async def remove(self, registration: Registration) -> None: ...
 
 
@@ -77,17 +82,37 @@ class Lifecycle:
             self._forget(key)
 
     async def _pass(self, key: RegistrationKey) -> None:
-        self.look(key)
+        try:
+            await self._hold(self._cache.registrations.get(key))
+        finally:
+            self.look(key)
         registration = self._cache.registrations.get(key)
         if registration is None:
             return
         if registration.deleting:
             await self._depart(registration)
-        elif FINALIZER not in registration.meta.finalizers:
-            await self._finalizers.add(registration)
         self._reports.touch(key)
         if not registration.deleting and registration.resync not in {"", self._reports.resynced(registration)}:
             await self._read_anew(registration)
+
+    async def _hold(self, registration: Registration | None) -> None:
+        """See that our finalizer stands, without which nothing new is written (`reconcile.py`)."""
+        if registration is None or registration.deleting:
+            return
+        if not registration.held:
+            await self._add_finalizer(registration)
+        self._reports.block(registration.key, None)
+
+    async def _add_finalizer(self, registration: Registration) -> None:
+        key, meta = registration.key, registration.meta
+        try:
+            stands = await self._finalizers.add(registration)
+        except KubeError as error:
+            message = f"without the finalizer {FINALIZER} nothing is registered, and it can't be added: {error}"
+            self._reports.block(key, Reason("FinalizerNotAdded", message))
+            raise
+        if stands:
+            self._cache.note_finalizers(key, meta.uid, (*meta.finalizers, FINALIZER))
 
     async def _read_anew(self, registration: Registration) -> None:
         """As somebody asks by an annotation: what its Consuls hold and, a little later, what the cluster has."""
@@ -124,7 +149,7 @@ class Lifecycle:
             self._gatherer.forget(key)
 
     async def _depart(self, registration: Registration) -> None:
-        if FINALIZER not in registration.meta.finalizers:
+        if not registration.held:
             return
         if await self._gatherer.swept_along(registration):
             logger.warning("its definition is deleted: letting go; removing what it registered is up to the quarantine")

@@ -83,6 +83,11 @@ class Registration:
         return bool(self.meta.deleted)
 
     @property
+    def held(self) -> bool:
+        """Whether it can't go without our noticing: it has our finalizer."""
+        return FINALIZER in self.meta.finalizers
+
+    @property
     def suspended(self) -> bool:
         return not isinstance(self.spec, Reason) and self.spec.suspend
 

@@ -145,6 +145,8 @@ class Reconciler:
         planned = self._plan(key, subject, registry, strangers)
         if not isinstance(planned, Planned):
             return planned
+        if _comes_too_early(planned):
+            return NoNews()
         facts, want = planned.facts, planned.want
         health, passing = apart(want, planned.passing)
         try:
@@ -329,6 +331,16 @@ class Reconciler:
             self._queue.retry(key, at_least=max(failures))
         else:
             self._queue.forget(key)
+
+
+def _comes_too_early(planned: Planned) -> bool:
+    """Whether it would be new in Consul while its registration could go without our noticing.
+
+    `lifecycle.py` has our finalizer added, and then all looked at.
+    """
+    facts, registration = planned.facts, planned.facts.registration
+    begins = isinstance(planned.want, Present) and not facts.standing and bool(planned.passing)
+    return begins and registration is not None and not registration.held
 
 
 def _depends(facts: Facts, want: Want) -> bool:

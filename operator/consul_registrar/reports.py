@@ -113,7 +113,7 @@ class Reports:
         return self._resyncs.get(registration.key) or str(registration.status.get("resync", ""))
 
     def block(self, key: RegistrationKey, reason: Reason | None) -> None:
-        """Why the registration's deletion can't go on; None: it does."""
+        """Why the registration's beginning or deletion can't go on; None: it does."""
         if self._blocked.get(key) != reason:
             self._blocked[key] = reason
             self.touch(key)
@@ -202,8 +202,9 @@ class Reports:
         await self._announce(registration, wanted["conditions"][0])
 
     def _may_speak(self, key: RegistrationKey) -> bool:
-        """Not before all outcomes are known; where that takes over a second, status says that they are awaited."""
-        if key in self._complete and not self._awaited(key) and not self._is_connecting(key):
+        """Not before all outcomes, or why none come, are known; after a second status says that they are awaited."""
+        known = key in self._complete and not self._awaited(key) and not self._is_connecting(key)
+        if known or self._blocked.get(key) is not None:
             self._late.pop(key, None)
             return True
         if key not in self._late:

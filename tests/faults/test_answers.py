@@ -220,3 +220,25 @@ def test_what_kubernetes_answers_to_a_list_or_a_watch_does_no_lasting_harm(arena
     arena.network.cut(lambda request: request.kind.startswith("watch "))
     stir(web)
     web.settled(within=120)
+
+
+def test_a_registration_that_cannot_have_its_finalizer_registers_nothing_and_leaves_nothing(
+    arena: Arena, web: Shop, mode: Mode
+) -> None:
+    """Deleted, it is gone at once, so nobody would ever be asked to remove what it left."""
+    arena.network.inject(kind_is("patch serviceregistrations"), KUBERNETES["403"], times=None)
+    stays, goes = (f"{name}-{next(_versions)}" for name in ("stays", "goes"))
+    for app in (stays, goes):
+        web.open(app, 2)
+    for app in (stays, goes):
+        web.world.says(app, "FinalizerNotAdded")
+        assert web.world.health(web.name(app)) == {}
+    web.tag("web", f"v{next(_versions)}")
+    web.unregister(goes)
+    eventually(lambda: not web.world.exists(goes))
+    arena.network.heal()
+    web.settled()
+    assert web.world.health(web.name(stays)).keys() == web.world.pods(stays).keys()
+    assert web.world.health(web.name(goes)) == {}
+    web.unregister(stays)
+    web.settled()

@@ -56,7 +56,8 @@ async def patch_status(client: KubeClient, path: str, previous: JsonObject, want
 
 class _Meta(msgspec.Struct):
     uid: str = ""
-    resourceVersion: str = ""  # noqa: N815 - the wire's name
+    resourceVersion: str = ""  # noqa: N815 - the wire's names
+    deletionTimestamp: str | None = None  # noqa: N815
     finalizers: list[str] | None = None
 
 
@@ -66,13 +67,16 @@ class _Object(msgspec.Struct):
 
 async def add_finalizer(
     client: KubeClient, path: str, uid: str, finalizer: str, seen: tuple[int, Sequence[str]] | None = None
-) -> None:
-    """Add a finalizer, unless the object has it, or is not that of the UID any more. Raises `KubeError`.
+) -> bool:
+    """Add a finalizer, unless the object has it; whether it has it now. Raises `KubeError`.
 
-    `seen`: version and finalizers of the object as it was seen last; while it is of that version it isn't read again.
+    It has not where the object is being deleted, or is not that of the UID any more. `seen`: version and finalizers of
+    the object as it was seen last; while it is of that version it isn't read again.
     """
-    if seen is None or not await _is_added(client, path, uid, finalizer, *seen):
-        await _edit_finalizers(client, path, uid, finalizer, _addition)
+    if seen is not None and await _is_added(client, path, uid, finalizer, *seen):
+        return True
+    meta = await _edit_finalizers(client, path, uid, finalizer, _addition)
+    return meta is not None and (finalizer in (meta.finalizers or ()) or meta.deletionTimestamp is None)
 
 
 async def _is_added(
@@ -100,7 +104,7 @@ Operations = list[dict[str, object]]
 
 
 def _addition(meta: _Meta, finalizer: str) -> Operations:
-    if finalizer in (meta.finalizers or ()):
+    if finalizer in (meta.finalizers or ()) or meta.deletionTimestamp:  # then the API server takes none any more
         return []
     if not meta.finalizers:  # there may be no list to test, so the version stands for "still none"
         return [
@@ -119,22 +123,26 @@ def _removal(meta: _Meta, finalizer: str) -> Operations:
 
 async def _edit_finalizers(
     client: KubeClient, path: str, uid: str, finalizer: str, edit: Callable[[_Meta, str], Operations]
-) -> None:
+) -> _Meta | None:
+    """Edit the finalizers; returns what the object was like before that, None where there is no such object."""
     for attempt in range(1, _ATTEMPTS + 1):
         try:
             meta = msgspec.json.decode(await client.get(path), type=_Object).metadata
-            operations = edit(meta, finalizer) if meta.uid == uid else []
+            if meta.uid != uid:
+                return None
+            operations = edit(meta, finalizer)
             if operations:
                 same_object = {"op": "test", "path": "/metadata/uid", "value": uid}
                 await client.json_patch(path, [same_object, *operations])
         except NotFound:
-            return
+            return None
         except (Conflict, Invalid) as error:  # a test that fails is answered with 422
             if attempt == _ATTEMPTS:
                 raise
             _log.debug("finalizers of %s changed meanwhile, reading again: %s", path, error)
         else:
-            return
+            return meta
+    return None
 
 
 async def take_annotation(client: KubeClient, path: str, uid: str, name: str, value: str) -> bool:

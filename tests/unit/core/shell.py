@@ -129,6 +129,8 @@ class FakeCluster:
     statuses: list[tuple[float, Any]] = field(default_factory=list)
     events: list[tuple[str, bool]] = field(default_factory=list)
     finalizers: list[str] = field(default_factory=list)
+    takes_finalizers: asyncio.Event = field(default_factory=asyncio.Event)
+    finalizer_errors: list[KubeError] = field(default_factory=list)
     secrets: dict[tuple[str, str, str], Hidden | Reason] = field(default_factory=dict)
     secret_reads: int = 0
     answers_given: list[tuple[float, str, str]] = field(default_factory=list)
@@ -160,8 +162,12 @@ class FakeCluster:
         self._read()
         return not self.defined
 
-    async def add(self, found: Registration) -> None:
+    async def add(self, found: Registration) -> bool:
+        await self.takes_finalizers.wait()
+        if self.finalizer_errors:
+            raise self.finalizer_errors.pop(0)
         self.finalizers.append("added")
+        return found.key in self.registrations
 
     async def remove(self, found: Registration) -> None:
         self.finalizers.append("removed")
@@ -201,6 +207,7 @@ class World:
 
     def __init__(self, **connections: Any) -> None:
         self.cluster = FakeCluster()
+        self.cluster.takes_finalizers.set()
         self.cache = Cache()
         self.queue: Queue[Key] = Queue(jitter=lambda: 0.0)
         self.acceptance = Acceptance(self.cache)

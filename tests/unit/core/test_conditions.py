@@ -43,6 +43,7 @@ ALL = (WELL, SICK, PROBLEM, WITHHELD, COMING, WAITING)
 ROWS = [
     (picture(*ALL, of=DELETED, refused=REFUSED, awaited=1, down=DOWN), False, "Deleting"),
     (picture(of=DELETED, blocked=reason("DeregistrationBlocked")), False, "DeregistrationBlocked"),
+    (picture(blocked=reason("FinalizerNotAdded"), awaited=1), False, "FinalizerNotAdded"),
     (picture(*ALL, of=SUSPENDED, refused=REFUSED, awaited=1, down=DOWN), False, "ServiceNameTaken"),
     (picture(*ALL, of=SUSPENDED, awaited=1, down=DOWN), None, "Reconciling"),
     (picture(*ALL, of=SUSPENDED, down=DOWN), True, "Suspended"),

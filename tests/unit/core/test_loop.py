@@ -10,7 +10,8 @@ import pytest
 from consul_registrar.arrivals import pods_beside
 from consul_registrar.changes import Cause, Deregister, Register
 from consul_registrar.consul.errors import Denied, NotSent, Throttled
-from consul_registrar.model import META_TAGS, Hidden, Key, Namespace
+from consul_registrar.kube import Forbidden
+from consul_registrar.model import META_TAGS, Health, Hidden, Key, Namespace
 from consul_registrar.objects import ADOPT, FINALIZER, RESYNC, SKIP_DEREGISTRATION
 from consul_registrar.probes import HttpProbe
 from unit.core.build import KEY, NOW, body, instance, node, of_endpoints, of_pods, pod, reason
@@ -604,6 +605,83 @@ async def test_the_finalizer_comes_before_it_is_needed_and_only_once() -> None:
         world.apply(body(resourceVersion="8", **HELD))
         await passes()
     assert world.cluster.finalizers == ["added"]
+
+
+@instantly
+async def test_nothing_is_registered_before_the_finalizer_stands_and_all_is_at_once_when_it_does() -> None:
+    world = World()
+    async with world.running():
+        world.cluster.takes_finalizers.clear()
+        world.apply(body())
+        world.run_pod(pod())
+        await passes()
+        world.run_pod(pod("web-2"))
+        await passes(20)
+        assert world.consul.written == []
+        world.cluster.takes_finalizers.set()
+        await passes(3)
+    assert {i.subject for i in world.consul.held} == {"uid-web-1", "uid-web-2"}
+    assert (world.cluster.finalizers, world.cluster.ready) == (["added"], ("True", "Registered"))
+
+
+@instantly
+async def test_a_registration_that_goes_before_its_finalizer_stands_leaves_nothing() -> None:
+    world = World()
+    async with world.running():
+        world.cluster.takes_finalizers.clear()
+        world.apply(body())
+        world.run_pod(pod())
+        await passes()
+        world.cluster.registrations.clear()
+        world.cluster.takes_finalizers.set()
+        await passes(3)
+        world.registrations.remove(body()["metadata"]["uid"])
+        await passes(3)
+    assert (world.consul.written, world.consul.held) == ([], [])
+
+
+@instantly
+async def test_a_finalizer_that_cannot_be_added_is_said_and_tried_again() -> None:
+    world = World()
+    async with world.running():
+        world.cluster.finalizer_errors = [Forbidden("may not patch serviceregistrations")] * 8
+        world.apply(body())
+        world.run_pod(pod())
+        await passes(4)
+        assert (world.consul.written, world.cluster.ready) == ([], ("False", "FinalizerNotAdded"))
+        await passes(60)
+    assert (len(world.consul.held), world.cluster.ready) == (1, ("True", "Registered"))
+
+
+@instantly
+async def test_what_stands_is_kept_true_although_somebody_took_the_finalizer_away() -> None:
+    world = World()
+    async with world.running():
+        world.apply(body(**HELD))
+        for name in ("web-1", "web-2"):
+            world.run_pod(pod(name))
+        await passes()
+        world.cluster.takes_finalizers.clear()
+        world.apply(body(resourceVersion="9"))
+        world.run_pod(pod("web-1", ready=False, version=9))
+        world.pods.remove("uid-web-2")
+        await passes()
+        assert [(i.subject, i.health) for i in world.consul.held] == [("uid-web-1", Health.CRITICAL)]
+        world.cluster.takes_finalizers.set()
+        await passes(3)
+    assert world.cluster.finalizers == ["added"]
+
+
+@pytest.mark.parametrize("spec", [of_pods(suspend=True), of_pods()])
+@instantly
+async def test_who_may_write_nothing_is_counted_without_waiting_for_the_finalizer(spec: Any) -> None:
+    world = World(default={} if spec.get("suspend") else {"policy": "Observe"})
+    async with world.running():
+        world.cluster.takes_finalizers.clear()
+        world.apply(body(spec))
+        world.run_pod(pod())
+        await passes()
+        assert [tally.summary().total.withheld for tally in world.reports.tallies().values()] == [1]
 
 
 @instantly
