@@ -3,6 +3,7 @@
 Outside of this package only these names are used.
 """
 
+from consul_registrar.consul import lean  # noqa: F401 - before anything that imports py-consul
 from consul_registrar.consul.agent import AgentRegistry, AgentSettings
 from consul_registrar.consul.catalog import VIRTUAL_NODES, CatalogRegistry, CatalogSettings
 from consul_registrar.consul.claim import Name
