@@ -230,27 +230,44 @@ def held(node: str, row: ServiceRow, checks: Iterable[CheckRow]) -> Held:
 def instance_of(node: str, row: ServiceRow, checks: tuple[Check, ...]) -> Instance:
     """One service with these checks, as an instance: tags and meta sorted, without the nonce."""
     meta = [pair for pair in (row.Meta or {}).items() if pair[0] != META_NONCE]
-    ports = tuple(sorted(NamedPort(port.Name, port.Port, port.Default) for port in row.Ports)) if row.Ports else ()
+    ports = ports_of(row)
     return Instance(
         node=node,
         id=row.ID,
         service=row.Service,
         address=row.Address,
-        port=row.Port or next((port.port for port in ports if port.default), 0),  # agents say it, the catalog doesn't
+        port=port_of(row, ports),
         tags=tuple(sorted(row.Tags or ())),
         meta=tuple(sorted(meta)),
         checks=checks,
         tag_override=row.EnableTagOverride,
-        weights=Weights(row.Weights.Passing, row.Weights.Warning) if row.Weights else EVEN,
-        tagged=_tagged(row) if row.TaggedAddresses else (),
+        weights=weights_of(row),
+        tagged=tagged_of(row),
         ports=ports,
     )
 
 
-def _tagged(row: ServiceRow) -> tuple[TaggedAddress, ...]:
+def ports_of(row: ServiceRow) -> tuple[NamedPort, ...]:
+    """The named ports of a service."""
+    return tuple(sorted(NamedPort(port.Name, port.Port, port.Default) for port in row.Ports)) if row.Ports else ()
+
+
+def port_of(row: ServiceRow, ports: Iterable[NamedPort]) -> int:
+    """The one port of a service, or the default one of its named `ports`: agents say it, the catalog doesn't."""
+    return row.Port or next((port.port for port in ports if port.default), 0)
+
+
+def weights_of(row: ServiceRow) -> Weights:
+    """The weights of a service; the usual ones are one object."""
+    told = row.Weights
+    return Weights(told.Passing, told.Warning) if told and (told.Passing, told.Warning) != (1, 1) else EVEN
+
+
+def tagged_of(row: ServiceRow) -> tuple[TaggedAddress, ...]:
     """The further addresses, but for those that Consul adds by itself (agent.go `populateTaggedAddresses`)."""
     given = (row.TaggedAddresses or {}).items()
-    return tuple(sorted(TaggedAddress(n, at.Address, at.Port) for n, at in given if n not in _CONSULS_OWN))
+    further = [TaggedAddress(name, at.Address, at.Port) for name, at in given if name not in _CONSULS_OWN]
+    return tuple(sorted(further)) if further else ()
 
 
 def _own_checks(service: str, checks: Iterable[CheckRow]) -> Iterator[Check]:
