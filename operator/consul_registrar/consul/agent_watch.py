@@ -5,16 +5,18 @@ filters let nothing through, so that such an answer costs next to nothing. Then 
 which are the truth, and the catalog's rows, which are only compared with them (`drift.py`). Only after that the queries
 wait on, from the indexes of that read: so no change is missed, and an agent is read a few times a second at most, less
 often where our own writes go on, since each of them rings too. What is known is kept in `book.py`; whether the agent
-may be written to is `session.py`'s decision.
+may be written to is `session.py`'s decision. The lists that a session begins with aren't read a second time: the
+catalog is compared with those.
 """
 
 import asyncio
 import math
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from collections.abc import Set as AbstractSet
 from contextlib import suppress
+from dataclasses import dataclass
 from typing import TypeVar
 from urllib.parse import quote
 
@@ -27,7 +29,7 @@ from consul_registrar.consul.drift import Catalog
 from consul_registrar.consul.errors import Misdirected, NotSent, asked
 from consul_registrar.consul.identity import replaced, still_the_same
 from consul_registrar.consul.transport import RETRY, Transport
-from consul_registrar.consul.wire import Identity
+from consul_registrar.consul.wire import Held, Identity
 from consul_registrar.model import Key, Reason
 from consul_registrar.together import together
 
@@ -52,6 +54,15 @@ WAIT = "60s"
 UNREACHABLE = "ConsulUnreachable"
 
 
+@dataclass(frozen=True, slots=True)
+class _Lists:
+    """What an agent holds by a read that began at `began`: the IDs of all services, and what of them is ours."""
+
+    began: int
+    services: AbstractSet[str]
+    ours: Sequence[Held]
+
+
 class AgentWatch:
     """Reads one agent. `on_change` gets the keys that a read found changed; `on_servers` is told why the servers behind
     the agent don't answer, None when they do.
@@ -73,6 +84,7 @@ class AgentWatch:
         self._on_change = on_change
         self._on_servers = on_servers
         self._paths = _paths_of(book.node)
+        self._lists: _Lists | None = None
         self._indexes = [0, 0]
         self._armed = (asyncio.Event(), asyncio.Event())
         self._rung = asyncio.Event()
@@ -98,12 +110,23 @@ class AgentWatch:
     # --- what ---
 
     async def begin(self) -> AbstractSet[Key]:
-        """Read the agent's own lists, enough to begin with; returns what changed."""
-        return await self._read(with_catalog=False)
+        """Read the agent's own lists, enough to begin with; returns what changed. `run` goes on from there."""
+        self._lists = lists = await self._own_lists()
+        return self._book.take(lists.ours, None, lists.began, time.monotonic())
 
-    async def _read(self, *, with_catalog: bool = True) -> AbstractSet[Key]:
-        book, at = self._book, time.monotonic()
-        began = self._actual.begin()
+    async def _read(self) -> AbstractSet[Key]:
+        at = time.monotonic()
+        begun, self._lists = self._lists, None
+        lists = begun or await self._own_lists()
+        catalog = await self._catalog()
+        if begun and catalog and catalog.services.keys() - begun.services:
+            self._rung.set()  # it came in between, perhaps: that rings nobody
+        self._read_at = time.monotonic()
+        self._spacing = min(max(SPACING, 5 * (self._read_at - at)), SLOWEST)
+        return self._book.take(lists.ours, catalog, lists.began, self._read_at)
+
+    async def _own_lists(self) -> _Lists:
+        book, began = self._book, self._actual.begin()
         services = await self._get("/v1/agent/services", wire.decode_services)
         checks = await self._get("/v1/agent/checks", wire.decode_checks)
         stranger = next((row.Node for row in checks.values() if row.Node != book.node), None)
@@ -111,10 +134,7 @@ class AgentWatch:
             raise Misdirected(replaced(self._transport.endpoint, book.node, stranger))
         if book.misses(services.keys(), began):  # an agent that lost its data: what it lacks was removed by nobody
             await still_the_same(self._transport, self._identity)
-        catalog = await self._catalog() if with_catalog else None
-        self._read_at = time.monotonic()
-        self._spacing = min(max(SPACING, 5 * (self._read_at - at)), SLOWEST)
-        return book.take(book.reader.ours(services, checks), catalog, began, self._read_at)
+        return _Lists(began, services.keys(), book.reader.ours(services, checks))
 
     async def _get(self, path: str, decode: Callable[[Answer], T]) -> T:
         return decode(whole(path, await self._transport.get(_as_is, path)))

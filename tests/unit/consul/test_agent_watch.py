@@ -1,0 +1,54 @@
+"""An agent's own lists are read once to begin with; the catalog is compared with them."""
+
+import asyncio
+import json
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from typing import Any, cast
+
+import pytest
+
+from consul_registrar.actual import Actual
+from consul_registrar.consul.agent_watch import AgentWatch
+from consul_registrar.consul.answers import Answer
+from consul_registrar.consul.book import Book
+from consul_registrar.consul.transport import Transport
+from consul_registrar.consul.wire import Identity, Reader
+
+LISTS = "/v1/agent/services"
+ROW = {"ID": "web-1", "Service": "web"}
+
+
+class Scripted:
+    """An agent without services; `catalog`: what the servers hold of its node. Blocking queries are never answered."""
+
+    def __init__(self, catalog: Sequence[object]) -> None:
+        self.asked: list[str] = []
+        self.waiting = asyncio.Semaphore(0)
+        self._bodies: dict[str, object] = {"/v1/catalog/node-services/node-1": {"Services": catalog}}
+
+    async def get(self, callback: Callable[[Answer], Any], path: str, params: Sequence[tuple[str, object]] = ()) -> Any:
+        if params:
+            self.waiting.release()
+            await asyncio.Event().wait()
+        self.asked.append(path)
+        return callback(Answer(200, {"X-Consul-Index": "7"}, json.dumps(self._bodies.get(path)).encode()))
+
+
+@pytest.mark.parametrize(("catalog", "reads"), [([], 1), ([ROW], 2)], ids=["as the list", "something came meanwhile"])
+async def test_the_lists_are_read_again_only_where_the_catalog_knows_more(catalog: list[object], reads: int) -> None:
+    agent = Scripted(catalog)
+    actual = Actual("tests", "default")
+    book = Book("node-1", Reader("node-1", "tests", "default"), actual, {})
+    identity = Identity("node-1", "id", "dc1", "1.22.7")
+    watch = AgentWatch(identity, book, cast("Transport", agent), actual, lambda _: None, lambda _: None)
+    await watch.begin()
+    running = asyncio.create_task(watch.run())
+    async with asyncio.timeout(20):
+        while agent.asked.count("/v1/health/node/node-1") < reads:  # noqa: ASYNC110 - what changes is what was asked
+            await asyncio.sleep(0.01)
+        await agent.waiting.acquire()
+    assert agent.asked.count(LISTS) == reads
+    running.cancel()
+    with suppress(asyncio.CancelledError):
+        await running
