@@ -14,7 +14,7 @@ from consul_registrar.changes import Change
 from consul_registrar.consul.claim import Asks, Claim, Name
 from consul_registrar.consul.errors import ConsulError, NotSent
 from consul_registrar.consul.registry import OnChange, Registry, RegistryStatus
-from consul_registrar.model import Instance, Key, Node, Reason, RegistrationKey
+from consul_registrar.model import CONNECTING, Instance, Key, Node, Reason, RegistrationKey
 from consul_registrar.together import together
 
 
@@ -63,8 +63,11 @@ class ClaimedRegistry:
             self._on_change(keys, routine=routine)
 
     def _agent_changed(self, label: str) -> None:
+        """While the claim is only being made, nobody could place anything at the agent: that is told with the claim."""
         self._claim.wake()
-        self._on_agent(label)
+        reason = self._claim.reason
+        if reason is None or reason.code != CONNECTING or not self._inner.ready:
+            self._on_agent(label)
 
     def _claim_changed(self) -> None:
         self._on_agent("")
