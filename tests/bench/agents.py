@@ -14,6 +14,8 @@ from bench.stage import BUSY, Stage, until
 
 MODE = "agent"
 RATE = 10.0
+FILLING = 300.0
+"""Seconds that the version before may take to register all: 10 agents take some hundred instances a second."""
 Spoil = Callable[[dict[str, Any]], Awaitable[object]]
 
 
@@ -134,14 +136,18 @@ class Agents:
             await self.stage.stop()
             await self.stage.size(self.sizes["many"])
             await self.stage.start(self.stage.another("before", source))
-            await self.stage.registered()
+            await self.stage.registered(within=FILLING)
             await asyncio.sleep(5)
 
         self.report.add(*await measures.restarted(self.stage, as_before, f"upgraded from {commit}", MODE))
 
     async def restart(self) -> None:
         await self.stage.size(self.sizes["many"])
-        self.report.add(*await measures.restarted(self.stage, self.stage.led, "operator restarted", MODE))
+
+        async def as_now() -> None:
+            await self.stage.led(within=FILLING)
+
+        self.report.add(*await measures.restarted(self.stage, as_now, "operator restarted", MODE))
 
 
 def _node(row: dict[str, Any]) -> str:

@@ -138,12 +138,12 @@ class Stage:
         """One more operator, not started."""
         return Operator(self.cluster, self.folder, name, source)
 
-    async def led(self) -> Operator:
+    async def led(self, within: float = PATIENCE) -> Operator:
         """An operator that runs and has nothing left to do."""
         if self.operator is None or not self.operator.process.is_alive():
             self.operator = self.another("a")
             await asyncio.to_thread(self.operator.process.start)
-        await self.registered()
+        await self.registered(within=within)
         return self.operator
 
     async def start(self, operator: Operator) -> float:
@@ -159,14 +159,20 @@ class Stage:
             await asyncio.to_thread(self.operator.process.stop)
             self.operator = None
 
-    async def registered(self, more: int = 0) -> float:
+    async def registered(self, more: int = 0, within: float = PATIENCE) -> float:
         """Wait until as many instances stand in Consul as Pods run, and `more`; the time at which they did."""
         wanted = self.foreign + len(self.standing) + more
+        found = 0
 
         async def there() -> bool:
-            return await self.consul.instances() == wanted
+            nonlocal found
+            found = await self.consul.instances()
+            return found == wanted
 
-        return await until(there, f"{wanted} instances in Consul", every=0.05)
+        try:
+            return await until(there, f"{wanted} instances in Consul", within, every=0.05)
+        except TooSlow as error:
+            raise TooSlow(f"{error}, but {found}") from error
 
     async def led_by_way_of(self, url: str) -> None:
         """Let the connection use another address of Consul's, and wait until it does."""
