@@ -95,7 +95,8 @@ class AgentWatch:
         self._not_before = -math.inf
 
     def wake(self) -> None:
-        """What is known may be wrong: read it soon."""
+        """What is known may be wrong: read all of it soon."""
+        self._lists = None
         self._rung.set()
 
     def wrote(self) -> None:
@@ -104,15 +105,17 @@ class AgentWatch:
 
     async def run(self) -> None:
         """Read whenever there is news, until something fails. Raises the tree of `errors.py`."""
-        self.wake()
+        self._rung.set()
         await together(*(self._bell(which) for which in range(len(self._paths))), self._refresh())
 
     # --- what ---
 
     async def begin(self) -> AbstractSet[Key]:
         """Read the agent's own lists, enough to begin with; returns what changed. `run` goes on from there."""
+        at = time.monotonic()
         self._lists = lists = await self._own_lists()
-        return self._book.take(lists.ours, None, lists.began, time.monotonic())
+        self._note_read(at)  # the catalog isn't urgent: what is new is written first
+        return self._book.take(lists.ours, None, lists.began, self._read_at)
 
     async def _read(self) -> AbstractSet[Key]:
         at = time.monotonic()
@@ -121,9 +124,13 @@ class AgentWatch:
         catalog = await self._catalog()
         if begun and catalog and catalog.services.keys() - begun.services:
             self._rung.set()  # it came in between, perhaps: that rings nobody
-        self._read_at = time.monotonic()
-        self._spacing = min(max(SPACING, 5 * (self._read_at - at)), SLOWEST)
+        self._note_read(at)
         return self._book.take(lists.ours, catalog, lists.began, self._read_at)
+
+    def _note_read(self, since: float) -> None:
+        """A read that began at `since` is done: the next one keeps its distance."""
+        self._read_at = time.monotonic()
+        self._spacing = min(max(SPACING, 5 * (self._read_at - since)), SLOWEST)
 
     async def _own_lists(self) -> _Lists:
         book, began = self._book, self._actual.begin()

@@ -96,7 +96,7 @@ class Book:
 
     def keys(self) -> frozenset[Key]:
         """The keys of all that the node is held to contain, and of their registrations."""
-        owned = [(i.owner.key, i.subject) for i in self._actual.on_node(self.node) if i.owner is not None]
+        owned = [(owner.key, i.subject) for i in self._actual.on_node(self.node) if (owner := i.owner) is not None]
         return frozenset(Key(*each) for each in owned) | {Key(registration) for registration, _ in owned}
 
     def take(self, listed: Iterable[Held], catalog: Catalog | None, began: int, now: float) -> frozenset[Key]:

@@ -2,8 +2,8 @@
 
 import asyncio
 import json
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager, suppress
 from typing import Any, cast
 
 import pytest
@@ -16,6 +16,7 @@ from consul_registrar.consul.transport import Transport
 from consul_registrar.consul.wire import Identity, Reader
 
 LISTS = "/v1/agent/services"
+CATALOG = "/v1/health/node/node-1"
 ROW = {"ID": "web-1", "Service": "web"}
 
 
@@ -35,20 +36,42 @@ class Scripted:
         return callback(Answer(200, {"X-Consul-Index": "7"}, json.dumps(self._bodies.get(path)).encode()))
 
 
-@pytest.mark.parametrize(("catalog", "reads"), [([], 1), ([ROW], 2)], ids=["as the list", "something came meanwhile"])
-async def test_the_lists_are_read_again_only_where_the_catalog_knows_more(catalog: list[object], reads: int) -> None:
-    agent = Scripted(catalog)
+def watched(agent: Scripted) -> tuple[AgentWatch, Actual]:
     actual = Actual("tests", "default")
     book = Book("node-1", Reader("node-1", "tests", "default"), actual, {})
     identity = Identity("node-1", "id", "dc1", "1.22.7")
-    watch = AgentWatch(identity, book, cast("Transport", agent), actual, lambda _: None, lambda _: None)
-    await watch.begin()
-    running = asyncio.create_task(watch.run())
+    return AgentWatch(identity, book, cast("Transport", agent), actual, lambda _: None, lambda _: None), actual
+
+
+@asynccontextmanager
+async def running(watch: AgentWatch) -> AsyncIterator[None]:
+    task = asyncio.create_task(watch.run())
     async with asyncio.timeout(20):
-        while agent.asked.count("/v1/health/node/node-1") < reads:  # noqa: ASYNC110 - what changes is what was asked
+        yield
+    task.cancel()
+    with suppress(asyncio.CancelledError):
+        await task
+
+
+@pytest.mark.parametrize(("catalog", "reads"), [([], 1), ([ROW], 2)], ids=["as the list", "something came meanwhile"])
+async def test_the_lists_are_read_again_only_where_the_catalog_knows_more(catalog: list[object], reads: int) -> None:
+    agent = Scripted(catalog)
+    watch, _ = watched(agent)
+    await watch.begin()
+    async with running(watch):
+        while agent.asked.count(CATALOG) < reads:  # noqa: ASYNC110 - what changes is what was asked
             await asyncio.sleep(0.01)
         await agent.waiting.acquire()
-    assert agent.asked.count(LISTS) == reads
-    running.cancel()
-    with suppress(asyncio.CancelledError):
-        await running
+        assert agent.asked.count(LISTS) == reads
+
+
+async def test_who_wants_all_read_anew_gets_no_lists_from_before() -> None:
+    agent = Scripted([])
+    watch, actual = watched(agent)
+    await watch.begin()
+    async with running(watch):
+        began = actual.begin()
+        watch.wake()
+        while actual.taken("node-1") < began:  # noqa: ASYNC110 - what changes is what was taken in
+            await asyncio.sleep(0.01)
+    assert agent.asked.count(LISTS) == 2
