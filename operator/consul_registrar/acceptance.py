@@ -8,7 +8,6 @@ what is gone.
 
 from collections.abc import Iterable, Sequence
 from collections.abc import Set as AbstractSet
-from itertools import chain
 from typing import NamedTuple
 
 from consul_registrar.api.base import milliseconds
@@ -77,7 +76,7 @@ class NameBook:
     def holders(self, connection: str, service: str) -> Sequence[RegistrationKey]:
         """The registrations that publish this name there, the oldest first."""
         claims = self._claims.get((connection, folded(service)), {})
-        return sorted(claims, key=lambda key: (claims[key].created, key))
+        return sorted(claims, key=lambda key: (claims[key].created, key)) if len(claims) > 1 else [*claims]
 
 
 class PodNames:
@@ -126,10 +125,15 @@ class Acceptance:
             return None
         if isinstance(registration.spec, Reason):
             return registration.spec
-        names = registration.connections
-        by_itself = (self._not_there(name) or self._against_terms(name, registration) for name in names)
-        by_others = (self._name_taken(key, name, registration.service) for name in names if not registration.names_each)
-        return next((reason for reason in chain(by_itself, by_others) if reason is not None), None)
+        for name in registration.connections:
+            reason = self._not_there(name) or self._against_terms(name, registration)
+            if reason is not None:
+                return reason
+        return None if registration.names_each else self._any_name_taken(registration)
+
+    def _any_name_taken(self, registration: Registration) -> Reason | None:
+        taken = (self._name_taken(registration.key, name, registration.service) for name in registration.connections)
+        return next((reason for reason in taken if reason is not None), None)
 
     def _not_there(self, name: str) -> Reason | None:
         if name in self._cache.connections or name in self._implicit:
@@ -204,7 +208,7 @@ class Acceptance:
 
     def _name_taken(self, key: RegistrationKey, connection: str, service: str) -> Reason | None:
         holders = self.names.holders(connection, service)
-        if self._shares(connection) or all(holder.namespace == key.namespace for holder in holders):
+        if all(holder.namespace == key.namespace for holder in holders) or self._shares(connection):
             return None  # nearly always
         holder = next(filter(self._holds_names, holders), None)
         return None if holder is None or holder.namespace == key.namespace else _taken(service, holder, connection)

@@ -12,7 +12,6 @@ import msgspec
 from consul_registrar import metrics, model
 from consul_registrar.changes import Change, Deregister, DropCheck, Evidence, Feed, Register
 from consul_registrar.consul.errors import ConsulError, OutcomeUnknown
-from consul_registrar.model import Instance
 
 logger = logging.getLogger("consul_registrar.audit")
 _encode = msgspec.json.Encoder().encode
@@ -32,7 +31,7 @@ class Audit:
         if error is None:
             metrics.pod_written(change.evidence.pod)
         self._count(operation, change.cause.value, outcome)
-        instance = change.instance
+        instance, meta = change.instance, dict(change.instance.meta)
         line = {
             "operation": operation,
             "cause": change.cause.value,
@@ -40,10 +39,10 @@ class Audit:
             "node": change.node,
             "instance": change.id,
             "service": instance.service,
-            "registration": _registration(instance),
-            "pod": instance.meta_value(model.META_POD),
-            "podUid": instance.meta_value(model.META_POD_UID),
-            **_service(instance),
+            "registration": _registration(meta),
+            "pod": meta.get(model.META_POD, ""),
+            "podUid": meta.get(model.META_POD_UID, ""),
+            **_service(meta),
             **_evidence(change.evidence),
             "batch": batch,
         }
@@ -68,17 +67,17 @@ class Audit:
         logger.handle(logging.LogRecord(logger.name, logging.INFO, __file__, 0, text, None, None))
 
 
-def _registration(instance: Instance) -> str:
+def _registration(meta: Mapping[str, str]) -> str:
     """The owner, also of what is being orphaned: that only keeps where it came from."""
-    origin = instance.meta_value(model.META_ORPHANED).split("/")[2:]
-    owner = instance.meta_value(model.META_NAMESPACE), instance.meta_value(model.META_REGISTRATION)
+    origin = meta.get(model.META_ORPHANED, "").split("/")[2:]
+    owner = meta.get(model.META_NAMESPACE), meta.get(model.META_REGISTRATION)
     return "/".join(origin or filter(None, owner))
 
 
-def _service(instance: Instance) -> dict[str, str]:
+def _service(meta: Mapping[str, str]) -> dict[str, str]:
     """The Kubernetes Service that it stands for, if it does."""
     found = {"kubernetesService": model.META_SERVICE, "kubernetesServiceUid": model.META_SERVICE_UID}
-    return {name: value for name, key in found.items() if (value := instance.meta_value(key))}
+    return {name: value for name, key in found.items() if (value := meta.get(key))}
 
 
 def _evidence(evidence: Evidence) -> dict[str, str]:

@@ -3,10 +3,11 @@
 Which changes are made is decided in `plan.py`; how they are sent, in `consul/`.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import field
 from enum import StrEnum
 
 from consul_registrar.model import Check, Instance
+from consul_registrar.values import record
 
 
 class Cause(StrEnum):
@@ -44,7 +45,7 @@ class Cause(StrEnum):
         return self in {Cause.GONE, Cause.REGISTRATION_DELETED}
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class Evidence:
     """What a change was decided on: the resourceVersions of Pod, Service, registration; None where there is none.
 
@@ -60,7 +61,7 @@ class Evidence:
 NO_EVIDENCE = Evidence()
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class _OfInstance:
     """What every change is about."""
 
@@ -75,7 +76,7 @@ class _OfInstance:
         return self.instance.id
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class Register(_OfInstance):
     """Write the instance. `define`: the checks to (re)define with it; the others are left alone, running."""
 
@@ -84,7 +85,7 @@ class Register(_OfInstance):
     evidence: Evidence = field(default=NO_EVIDENCE, compare=False)
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class Feed(_OfInstance):
     """Set the status of a check that the operator vouches for."""
 
@@ -93,7 +94,7 @@ class Feed(_OfInstance):
     evidence: Evidence = field(default=NO_EVIDENCE, compare=False)
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class DropCheck(_OfInstance):
     """Remove one check of ours that the instance no longer has."""
 
@@ -102,7 +103,7 @@ class DropCheck(_OfInstance):
     evidence: Evidence = field(default=NO_EVIDENCE, compare=False)
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class Deregister(_OfInstance):
     """Remove the instance and its checks. `instance` is the actual one, as it was read."""
 

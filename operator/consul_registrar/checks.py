@@ -8,7 +8,7 @@ import hashlib
 import json
 import re
 from collections.abc import Callable, Collection, Iterator, Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, field, replace
 
 from consul_registrar.api.base import milliseconds
 from consul_registrar.api.check import Check as CheckSpec
@@ -29,6 +29,7 @@ from consul_registrar.probes import (
     UdpProbe,
 )
 from consul_registrar.services import KubernetesService, ServicePort
+from consul_registrar.values import record
 
 _HASH_VERSION = "1"
 _READINESS = "readiness"
@@ -37,6 +38,7 @@ _DEFAULT_INTERVAL = 10_000
 _DEFAULT_TIMEOUT = 2_000  # an agent holds its lock while it waits for a probe to end: short keeps it responsive
 
 _encode = json.JSONEncoder(sort_keys=True).encode
+_quote = json.encoder.encode_basestring_ascii
 
 _PATH = re.compile(r"/[!-\"$-~]{0,2047}")
 _HEADER = re.compile(r"[ -~]{0,1024}")
@@ -55,7 +57,7 @@ class Unpublishable(Exception):
         self.reason = Reason(code, message)
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class Target:
     """The instance that checks are about: of a Pod, a Service, or an endpoint (neither).
 
@@ -338,19 +340,24 @@ def checks_hash(checks: tuple[Check, ...]) -> str:
 
     The letter r says that some check lets the agent reap the instance: known that way also after a restart.
     """
-    digest = hashlib.sha256(_encode([_hashed(c) for c in checks]).encode()).hexdigest()[:16]
+    digest = hashlib.sha256(f"[{', '.join(map(_hashed, checks))}]".encode()).hexdigest()[:16]
     return f"{_HASH_VERSION}{'r' if any(map(_reaps, checks)) else ''}-{digest}"
 
 
-def _hashed(check: Check) -> dict[str, object]:
-    """All of a check but what the operator says of it; field by field, since this is asked for every instance."""
-    return {
-        "id": check.id,
-        "name": check.name,
-        "probe": {} if isinstance(check.probe, Readiness) else check.probe and asdict(_masked(check.probe)),
-        "status": None if isinstance(check.probe, Readiness) else check.status,
-        "notes": check.notes,
-    }
+def _hashed(check: Check) -> str:
+    """All of a check but what the operator says of it, as JSON with sorted keys; readiness, the usual one, by hand."""
+    if isinstance(check.probe, Readiness):
+        texts = (_quote(check.id), _quote(check.name), _quote(check.notes))
+        return '{{"id": {}, "name": {}, "notes": {}, "probe": {{}}, "status": null}}'.format(*texts)
+    return _encode(
+        {
+            "id": check.id,
+            "name": check.name,
+            "probe": check.probe and asdict(_masked(check.probe)),
+            "status": check.status,
+            "notes": check.notes,
+        }
+    )
 
 
 def _masked(probe: Probe) -> Probe:

@@ -14,8 +14,6 @@ all in `acceptance.py`.
     else                                                 present
 """
 
-from dataclasses import dataclass
-
 from consul_registrar import model
 from consul_registrar.api.registration import KubernetesServiceSource, Pods, ServiceRegistrationSpec
 from consul_registrar.changes import Cause
@@ -26,16 +24,17 @@ from consul_registrar.instances import instance_of
 from consul_registrar.model import Instance, Pod, Reason
 from consul_registrar.objects import Registration
 from consul_registrar.selectors import selects
+from consul_registrar.values import record
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class Present:
     """It should stand in Consul, like this."""
 
     instance: Instance
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class Absent:
     """It should not stand in Consul. `unready`: nor should callers come, as long as it does."""
 
@@ -54,7 +53,7 @@ class Absent:
         return self.cause is Cause.REGISTRATION_DELETED
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class Kept:
     """Leave it as it is. `problem`: somebody must do something; else it only waits."""
 
@@ -62,12 +61,12 @@ class Kept:
     problem: bool
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class Orphaned:
     """What stands shall stay, owned by nobody."""
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class Ceded:
     """Another registration has the same standing there, and goes before: what stands of this one goes."""
 

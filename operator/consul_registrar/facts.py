@@ -1,15 +1,16 @@
 """What is known of one subject of a registration, for one Consul: gathered by `gather.py`, judged by `desired.py`."""
 
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from consul_registrar.checks import Secrets
 from consul_registrar.model import Instance, Node, Owner, Pod, Reason, RegistrationKey
 from consul_registrar.objects import Registration
 from consul_registrar.services import Exposed
 from consul_registrar.terms import CheckTerms
+from consul_registrar.values import record
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class Rival:
     """Another registration that has to do with the same subject in the same Consul (`rivals.py`).
 
@@ -25,7 +26,7 @@ class Rival:
     covers: bool
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class Facts:
     """Everything that is known about one subject of a registration, for one Consul.
 

@@ -11,7 +11,8 @@ looked up in a fixed table or in labels and annotations. Where texts may stand i
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+
+from consul_registrar.values import record
 
 _FIELD = r"metadata\.name|metadata\.namespace|spec\.nodeName|status\.podIP|status\.hostIP"
 _KEYED = r"(?:metadata\.labels|metadata\.annotations|node\.metadata\.labels)\['[A-Za-z0-9._/-]+'\]"
@@ -25,7 +26,7 @@ _TOKEN = re.compile(rf"(?P<escaped>[$][$]+[(])|[$][(](?P<path>{_PATH})(?::-(?P<d
 _KEY = re.compile(r"(?P<map>.*)\['(?P<key>.*)'\]")
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class Values:
     """What the paths are looked up in. Empty strings in `fields` count as missing."""
 

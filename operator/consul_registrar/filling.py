@@ -18,7 +18,8 @@ from consul_registrar.names import RESERVED, folded
 
 _MAX_SERVICE = 128
 _MAX_TAG = 255
-_MAX_META = 512
+_MAX_META = 512  # bytes, as Consul counts
+_SURELY_SHORT = _MAX_META // 4  # characters; of UTF-8 none takes more than four bytes
 _MAX_META_PAIRS = 63  # Consul takes 64; one is kept for the nonce that makes an agent push
 _MAX_WEIGHT = 65535
 _DIGITS = 5
@@ -77,12 +78,13 @@ def meta_of(
 ) -> tuple[tuple[str, str], ...]:
     """The metadata of an instance, sorted; `own` (the operator's, and that of a single endpoint) goes over `texts`."""
     given = {key: filled(text, values, f"spec.service.meta[{key}]") for key, text in texts.items()}
-    for key, value in (given | own).items():
-        if not value.isprintable() or len(value.encode()) > _MAX_META:  # Consul counts bytes
+    meta = given | own
+    for key, value in meta.items():
+        if not value.isprintable() or (len(value) > _SURELY_SHORT and len(value.encode()) > _MAX_META):
             where = "spec.service" if key in given else "spec.endpoints"
             message = f"{where}.meta[{key}] must be at most {_MAX_META} bytes of printable characters"
             raise Unpublishable("ValueInvalid", message)
-    meta = given | own | {model.META_HASH: checks_hash(checks)}
+    meta[model.META_HASH] = checks_hash(checks)
     if len(meta) > _MAX_META_PAIRS:
         message = (
             f"spec.service.meta must leave room: at most {_MAX_META_PAIRS} pairs in all, these would be {len(meta)}"

@@ -5,7 +5,7 @@ Whether it should stand at all is decided in `desired.py`; its checks and ports 
 
 import hashlib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from consul_registrar import fieldpath, model
 from consul_registrar.api.registration import (
@@ -23,6 +23,7 @@ from consul_registrar.filling import meta_of, name_of, tagged_of, tags_hash, tag
 from consul_registrar.model import Check, Instance, NamedPort, Node, Owner, Pod
 from consul_registrar.objects import Registration
 from consul_registrar.services import parts_of
+from consul_registrar.values import record
 
 _READABLE = 120
 
@@ -61,7 +62,7 @@ def _endpoint_values(facts: Facts) -> fieldpath.Values:
     return fieldpath.Values({"metadata.name": facts.subject, "metadata.namespace": facts.owner.namespace}, {})
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class _Made:
     """What of an instance depends on the kind of its source. `own`: the meta by which its subject is found again."""
 

@@ -71,6 +71,7 @@ def set_up(log_format: str, level: str) -> None:
     handler.setFormatter(_json() if log_format == "json" else _Console())
     handler.addFilter(_AddRegistration())
     handler.addFilter(_WithoutKopfsTracebacks())
+    logging.logProcesses = logging.logThreads = logging.logMultiprocessing = False  # no format shows them; they cost
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
     for noisy in ("kopf", "asyncio", "aiohttp"):
         logging.getLogger(noisy).setLevel(logging.WARNING)

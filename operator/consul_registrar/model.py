@@ -5,11 +5,12 @@ What should stand in Consul is decided in `desired.py`, what to do about the dif
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import field
 from enum import StrEnum
 from typing import NamedTuple, Self
 
 from consul_registrar.probes import Probe
+from consul_registrar.values import record
 
 
 class RegistrationKey(NamedTuple):
@@ -48,7 +49,7 @@ def worst(statuses: list[Health]) -> Health:
     return max(statuses, key=_SEVERITY.__getitem__, default=Health.PASSING)
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class Owner:
     """Whose an instance is. Read from its meta, never from its ID or address (design 3.7)."""
 
@@ -56,13 +57,13 @@ class Owner:
     connection: str
     namespace: str
     registration: str
+    key: RegistrationKey = field(init=False, repr=False, compare=False)
 
-    @property
-    def key(self) -> RegistrationKey:
-        return RegistrationKey(self.namespace, self.registration)
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "key", RegistrationKey(self.namespace, self.registration))
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class Reason:
     """Why something is as it is: made once, then used for the condition, the Event and the log line alike.
 
@@ -91,7 +92,7 @@ class Hidden(str):
 # --- checks -------------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class Check:
     """One check of an instance. `probe` is None when read back: Consul doesn't return definitions.
 
@@ -153,7 +154,7 @@ class TaggedAddress(NamedTuple):
     port: int
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class Instance:
     """One service instance, desired or actual. The one value that passes between layers.
 
@@ -208,7 +209,7 @@ class Instance:
 # --- what the cluster holds -----------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class ContainerPort:
     """A declared port of a container; `host_port`: that of its node which leads there, 0 for none."""
 
@@ -222,7 +223,7 @@ GATE = "consul-registrar.dev/registered"
 """The readiness gate that a Pod may declare, and the type of the condition by which we answer it."""
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class Gate:
     """The condition of our readiness gate: `status` is "True" or "False", "" where nobody has answered yet."""
 
@@ -231,7 +232,7 @@ class Gate:
     message: str = ""
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class ReadinessProbe:
     """How the kubelet finds out whether a container is ready. `kind`: http, tcp, grpc or exec; `text`: path or service.
 
@@ -251,7 +252,7 @@ class ReadinessProbe:
     failures: int
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class Pod:
     """A Pod, cut down to what a registration can use.
 
@@ -290,7 +291,7 @@ class Pod:
         return self.deleting or self.finished
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class Namespace:
     """A Kubernetes namespace: its labels say which connections take its registrations."""
 
@@ -300,7 +301,7 @@ class Namespace:
     labels: Mapping[str, str]
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class Node:
     """A Kubernetes node: its labels for field paths, its addresses for the Consul agent on it.
 

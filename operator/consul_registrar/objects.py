@@ -60,23 +60,19 @@ class Registration:
     """The connections that it wants to be registered in; worked out once, since each event asks for them."""
     secrets: tuple[tuple[str, str], ...] = field(init=False, compare=False)
     """The Secrets of its namespace, with their keys, that its checks name."""
+    service: str = field(init=False, compare=False)
+    """The name in Consul."""
+    names_each: bool = field(init=False, compare=False)
+    """Whether field paths make the name in Consul, for each Pod its own."""
 
     def __post_init__(self) -> None:
-        names = () if isinstance(self.spec, Reason) else tuple(ref.name for ref in self.spec.consul_refs)
+        spec = None if isinstance(self.spec, Reason) else self.spec
+        names = tuple(ref.name for ref in spec.consul_refs) if spec else ()
+        service = (spec.service.name or self.key.name) if spec else ""
         object.__setattr__(self, "connections", names)
-        object.__setattr__(self, "secrets", () if isinstance(self.spec, Reason) else _secrets(self.spec))
-
-    @property
-    def service(self) -> str:
-        """The name in Consul."""
-        if isinstance(self.spec, Reason):
-            return ""
-        return self.spec.service.name or self.key.name
-
-    @property
-    def names_each(self) -> bool:
-        """Whether field paths make the name in Consul, for each Pod its own."""
-        return "$(" in self.service
+        object.__setattr__(self, "secrets", _secrets(spec) if spec else ())
+        object.__setattr__(self, "service", service)
+        object.__setattr__(self, "names_each", "$(" in service)
 
     @property
     def deleting(self) -> bool:

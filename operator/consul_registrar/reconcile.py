@@ -12,7 +12,7 @@ is `lifecycle.py`'s.
 import asyncio
 import logging
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from consul_registrar import model
 from consul_registrar.causes import caused, edited, evidence, read
@@ -34,6 +34,7 @@ from consul_registrar.reaping import REAPED, Reaped, looks
 from consul_registrar.reports import Reports
 from consul_registrar.rivals import wanted
 from consul_registrar.tally import Outcome
+from consul_registrar.values import record
 
 logger = logging.getLogger(__name__)
 
@@ -41,7 +42,7 @@ _SLOW_RETRY = 30.0  # seconds; for what time alone doesn't mend (a denied token)
 _NOT_CONFIRMED = 30.0  # seconds; the watch tells much earlier what a fresh read has shown
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class Done:
     """What is counted now; `again`: seconds until it must be looked at anew, None: when something changes."""
 
@@ -49,7 +50,7 @@ class Done:
     again: float | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class Failed:
     """Something could not be written; `at_least`: seconds to wait before the next try."""
 
@@ -57,7 +58,7 @@ class Failed:
     at_least: float = 0.0
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class NoNews:
     """Nothing is known that could be acted upon; what was said stands. `again`: seconds until another look."""
 
@@ -67,7 +68,7 @@ class NoNews:
 Result = Done | Failed | NoNews
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class Planned:
     """What is to be done in one Consul, and on which facts. `passing`: the changes that may be written."""
 

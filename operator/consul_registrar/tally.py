@@ -11,11 +11,12 @@ from dataclasses import dataclass, field
 from heapq import nsmallest
 
 from consul_registrar.model import Health, Reason
+from consul_registrar.values import record
 
 _WORST = 10
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class Outcome:
     """What became of one subject in one Consul.
 
@@ -34,7 +35,7 @@ class Outcome:
     asked: int = field(default=0, compare=False)
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class Counts:
     """Counts of instances in one Consul."""
 
@@ -46,7 +47,7 @@ class Counts:
     withheld: int = 0
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class Finding:
     """One subject that is not as it should be."""
 
@@ -54,7 +55,7 @@ class Finding:
     reason: Reason
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class Summary:
     """All that status says of a registration's subjects. `problems` and `reasons` count by reason code."""
 

@@ -8,7 +8,6 @@ import asyncio
 import logging
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
 from itertools import chain
 
 from consul_registrar import metrics
@@ -17,13 +16,14 @@ from consul_registrar.changes import Change
 from consul_registrar.consul.errors import ConsulError, NotSent, OutcomeUnknown
 from consul_registrar.consul.registry import Registry
 from consul_registrar.model import Reason
+from consul_registrar.values import record
 
 _STOPPING = Reason("Stopping", "the operator stops")
 
 logger = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class _Waiting:
     change: Change
     done: asyncio.Future[ConsulError | None]

@@ -6,7 +6,7 @@ there", on a deregistration it says "already gone".
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from consul_registrar.consul.errors import (
     ConsulError,
@@ -19,6 +19,7 @@ from consul_registrar.consul.errors import (
     Throttled,
 )
 from consul_registrar.model import Reason
+from consul_registrar.values import record
 
 TRANSACTION = "/v1/txn"
 """Its 409 says which of its operations were refused, and why."""
@@ -31,7 +32,7 @@ _SHOWN = 300
 """How many characters of an answer's text go into a message."""
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class Request:
     """What was asked, as far as messages and verdicts need it."""
 
@@ -47,7 +48,7 @@ class Request:
         return f"{self.method} {self.path} at {self.address}"
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class Answer:
     """An HTTP answer. The field names are those that py-consul's callbacks read."""
 
@@ -114,7 +115,7 @@ def _unknown(request: Request, reason: Reason, _answer: Answer) -> ConsulError:
     return _unless_written(request, reason)
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class _Row:
     """`low`..`high`: status codes; `text`: what the body must hold, in lower case."""
 

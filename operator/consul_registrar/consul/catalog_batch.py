@@ -10,7 +10,6 @@ bring up another.
 
 from collections.abc import Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
-from dataclasses import dataclass
 
 from consul_registrar.changes import Change, Deregister, DropCheck, Feed, Register
 from consul_registrar.consul.catalog_book import CatalogBook
@@ -25,13 +24,14 @@ from consul_registrar.consul.catalog_wire import (
 from consul_registrar.consul.errors import ConsulError, Denied, Invalid, NotSent, Stale
 from consul_registrar.model import Check, Health, Reason
 from consul_registrar.probes import HttpProbe, Readiness, TcpProbe
+from consul_registrar.values import record
 
 MOST_OPS = 128
 MOST_BYTES = 256 * 1024
 """Consul takes 512 KiB; smaller requests keep its other writers, and ours to other nodes, waiting for less long."""
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@record(frozen=True, slots=True, eq=False)
 class Unit:
     """One change, the `at`th of those to write, as operations."""
 
@@ -140,7 +140,7 @@ def pack(units: Iterable[Unit], lacking: AbstractSet[str]) -> list[list[Unit]]:
     return requests
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class Composed:
     """A request for these units: its body, and to which node or unit each of its operations belongs, in order."""
 

@@ -8,7 +8,7 @@ written again. Statuses are never wrong here: a readiness check's is compared by
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from consul_registrar.actual import Actual
 from consul_registrar.consul.book import REAPED_AFTER, REMEMBERED, Subject, may_be_reaped
@@ -16,11 +16,12 @@ from consul_registrar.consul.catalog_wire import CheckRow, NodeRow, ServiceRow
 from consul_registrar.consul.virtual import is_probed
 from consul_registrar.consul.wire import instance_of, is_ours
 from consul_registrar.model import META_HASH, Check, Health, Instance, Key
+from consul_registrar.values import record
 
 _STATUSES = frozenset(status.value for status in Health)
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class Seen:
     """A check as it stands. `digest`: how all but its status and output should be; `edited`: they aren't."""
 
@@ -30,7 +31,7 @@ class Seen:
     edited: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class Entry:
     """A service as it stands. `shown` is what a plan sees, None where it is not ours. `created` and `index` name its
     version.

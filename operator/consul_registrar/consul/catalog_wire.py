@@ -8,7 +8,6 @@ An empty ID never leaves here, since Consul would take its deletion for that of 
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
 import msgspec
 
@@ -18,6 +17,7 @@ from consul_registrar.consul.errors import Invalid, Misdirected
 from consul_registrar.consul.virtual import ADDRESS
 from consul_registrar.model import Check, Health, Hidden, Instance, Reason
 from consul_registrar.probes import HttpProbe, Readiness, TcpProbe
+from consul_registrar.values import record
 
 _OUTPUT = {
     Health.PASSING: "Kubernetes reports it ready.",
@@ -44,7 +44,7 @@ _encode = msgspec.json.Encoder().encode
 # --- what we write --------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class Op:
     """One operation of a transaction, in Consul's JSON. `answered`: its row is among the results, with its index."""
 

@@ -1,5 +1,7 @@
 """What should stand in Consul for one subject, row by row of the table in `desired.py`, and every field of it."""
 
+import hashlib
+import json
 from dataclasses import replace
 from typing import Any
 
@@ -513,3 +515,12 @@ def test_an_instance_without_owner_in_its_meta_is_foreign() -> None:
     assert replace(instance(), meta=(("managed-by", "consul-registrar"),)).owner is None
     foreign = tuple((k, "somebody" if k == "managed-by" else v) for k, v in instance().meta)
     assert replace(instance(), meta=foreign).owner is None
+
+
+@pytest.mark.parametrize("notes", ["", 'says "ready" \\ or not', "tab\t, ünïcödé, \u2028 and \x7f"])
+def test_the_hash_of_a_readiness_check_is_that_of_its_json_with_sorted_keys(notes: str) -> None:
+    check = Check("web-1:ready:readiness", "ready", Readiness(), Health.PASSING, notes)
+    written = [{"id": check.id, "name": check.name, "probe": {}, "status": None, "notes": notes}]
+    digest = hashlib.sha256(json.dumps(written, sort_keys=True).encode()).hexdigest()[:16]
+    assert checks_hash((check,)) == f"1-{digest}"
+    assert checks_hash((check, check)) != checks_hash((check,))
