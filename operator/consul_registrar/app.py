@@ -51,6 +51,8 @@ logger = logging.getLogger(__name__)
 _CONCURRENCY = 2048
 #: The same for a process that doesn't lead; its looks wait for nothing.
 _LOOKS = 1
+#: Subjects beyond which those that are due are a crowd, which goes before statuses: some batches' worth.
+_CROWD = 256
 #: Objects that are made before garbage is looked for among them. Nearly all that are made go by themselves, or stay.
 _GARBAGE = 50_000
 _CLOSED = "the handler is closed"
@@ -77,7 +79,14 @@ class Operator:
         self._leadership = leadership
         self._consuls = self._connect()
         self._reports = Reports(
-            self._cache, self._acceptance, self._consuls, self._reaped, self._cluster, now=times.now, text=times.text
+            self._cache,
+            self._acceptance,
+            self._consuls,
+            self._reaped,
+            self._cluster,
+            now=times.now,
+            text=times.text,
+            crowded=lambda: self._queue.unfinished > _CROWD,
         )
         self._quarantine = Quarantine(self._consuls, clock=time.monotonic)
         self._connection_status = ConnectionStatus(

@@ -75,6 +75,11 @@ class Queue(Generic[K]):
         return len(self._ready) + len(self._routine)
 
     @property
+    def unfinished(self) -> int:
+        """How many keys are ready or being worked on."""
+        return len(self) + len(self._processing)
+
+    @property
     def idle(self) -> bool:
         """Whether nothing is ready or being worked on; what waits for later doesn't count."""
         return not len(self) and not self._processing

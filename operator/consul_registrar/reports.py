@@ -1,7 +1,8 @@
 """What is said of registrations: tallies become status and Events, written when they differ, at most once a second.
 
 Decides when to write; what is said is decided in `conditions.py`, how it reaches the API server is `kube/`'s matter.
-Nothing is said before every subject's outcome is known: a fresh start must not look like a change.
+Nothing is said before every subject's outcome is known: a fresh start must not look like a change. While a crowd of
+subjects is worked on, instances go before what is said of them.
 """
 
 import asyncio
@@ -27,6 +28,9 @@ logger = logging.getLogger(__name__)
 _SPACING = 1.0
 #: Statuses that are written at a time: the API server has to answer for the lease beside them, within seconds.
 _AT_ONCE = 8
+#: Seconds for which statuses wait, at most, while a crowd of subjects is worked on; and between two looks at that.
+_INSTANCES_FIRST = 5.0
+_LOOK = 0.1
 #: Reasons of Ready that are worth a person's attention although nothing is wrong yet.
 _WARNINGS = {"NoPodsMatched"}
 #: Reasons of Ready on the way to another: no Event.
@@ -47,8 +51,12 @@ class Standing(Protocol):
     def policy(self, name: str) -> str: ...
 
 
+def _never() -> bool:
+    return False
+
+
 class Reports:
-    """Keeps the tallies and writes what follows from them."""
+    """Keeps the tallies and writes what follows from them. `crowded`: whether many subjects are due at present."""
 
     def __init__(
         self,
@@ -59,6 +67,7 @@ class Reports:
         publisher: Publisher,
         now: Callable[[], str],
         text: Callable[[float], str],
+        crowded: Callable[[], bool] = _never,
     ) -> None:
         self._cache = cache
         self._acceptance = acceptance
@@ -67,6 +76,8 @@ class Reports:
         self._publisher = publisher
         self._now = now
         self._text = text
+        self._crowded = crowded
+        self._crowd_is_over: float | None = None
         self._tallies: dict[RegistrationKey, Tally] = {}
         self._complete: set[RegistrationKey] = set()
         self._blocked: dict[RegistrationKey, Reason | None] = {}
@@ -170,9 +181,21 @@ class Reports:
         try:
             async with asyncio.TaskGroup() as group:
                 while True:
-                    group.create_task(self._serve(await self._due.get()))
+                    key = await self._due.get()
+                    await self._let_instances_first()
+                    group.create_task(self._serve(key))
         finally:  # what a lost term cuts off, the next one must be able to serve
             self._busy.clear()
+
+    async def _let_instances_first(self) -> None:
+        """Wait while there is a crowd, once for each: one that lasts must not keep everything unsaid."""
+        time = asyncio.get_running_loop().time
+        if not self._crowded():
+            self._crowd_is_over = None
+        elif self._crowd_is_over is None:
+            self._crowd_is_over = time() + _INSTANCES_FIRST
+        while self._crowd_is_over is not None and time() < self._crowd_is_over and self._crowded():  # noqa: ASYNC110
+            await asyncio.sleep(_LOOK)
 
     async def _serve(self, key: RegistrationKey) -> None:
         with about(key):

@@ -214,6 +214,7 @@ class World:
         self.reaped = Reaped()
         self.registries: dict[str, FakeRegistry] = {}
         self.connecting: set[str] = set()
+        self.crowded = False
         self.consuls = Consuls(self.cache, self._serve, lambda *_: None, lambda _: None)
         self.reports = Reports(
             self.cache,
@@ -223,6 +224,7 @@ class World:
             self.cluster,
             now=lambda: f"{elapsed():.0f}",
             text=str,
+            crowded=lambda: self.crowded,
         )
         self.secrets = SecretValues(self.cluster.header, self.cache.registrations.get, self._secrets_changed)
         gatherer = Gatherer("prod", self.cache, self.acceptance, self.cluster, self.secrets)

@@ -1138,3 +1138,33 @@ async def test_statuses_are_written_a_few_at_a_time() -> None:
         open_.set()
         await passes(3)
         assert under_way == 0
+
+
+@instantly
+async def test_a_crowd_of_subjects_goes_before_statuses() -> None:
+    world = World()
+    world.crowded = True
+    async with world.running():
+        world.apply(body(**HELD))
+        world.run_pod(pod())
+        await passes(3)
+        assert causes(world) == [Cause.DESIRED]
+        assert world.cluster.statuses == []
+        world.crowded = False
+        await passes(1)
+        assert world.cluster.ready == ("True", "Registered")
+    assert len(world.cluster.statuses) == 1
+
+
+@instantly
+async def test_a_crowd_that_lasts_does_not_keep_everything_unsaid() -> None:
+    world = World()
+    world.crowded = True
+    async with world.running():
+        for name in ("one", "two"):
+            world.apply(body(name=name, **HELD))
+        world.run_pod(pod())
+        await passes(7)
+        said = [at for at, _ in world.cluster.statuses]
+    assert len(said) == 2
+    assert said[1] - said[0] < 1
