@@ -224,8 +224,9 @@ class Operator:
         try:
             async with self._status_page(), asyncio.TaskGroup() as group:
                 self._sources.start(group)
+                await self._sources.filled_but_for_pods()
+                group.create_task(self._consuls.run())  # reads what they hold while Pods are still listed
                 await self._caches_filled()
-                group.create_task(self._consuls.run())
                 group.create_task(self._serve_terms())
         finally:
             await runner.cleanup()

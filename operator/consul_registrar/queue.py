@@ -131,10 +131,12 @@ class Queue(Generic[K]):
         """The key is well: its next failure is its first."""
         self._failures.pop(key, None)
 
-    def clear(self) -> None:
-        """Nothing that is ready needs to be worked on: it will be added again, or is covered by other keys."""
+    def clear(self) -> list[K]:
+        """Take away what is ready, and return it: it needs not be worked on, as it is."""
+        left = [*self._ready, *self._routine]
         self._ready.clear()
         self._routine.clear()
+        return left
 
     async def run(self, work: Callable[[K], Awaitable[None]], limit: int) -> None:
         """Work on keys as they come, up to `limit` at a time, until cancelled. What `work` raises stays its key's.

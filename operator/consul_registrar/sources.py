@@ -16,6 +16,8 @@ from consul_registrar.model import Namespace, Node, Pod
 from consul_registrar.services import EndpointSlice, KubernetesService
 from consul_registrar.settings import Settings
 
+_PODS = "pods"
+
 
 class Source(health.Watched, Protocol):
     """Something that is listed and watched."""
@@ -58,6 +60,12 @@ class Sources:
         for source in self._needed.values():
             await source.synced.wait()
 
+    async def filled_but_for_pods(self) -> None:
+        """Wait until all else was: Pods are the many, and which Consuls there are, and where, is known without them."""
+        for name, source in self._needed.items():
+            if not name.startswith(_PODS):
+                await source.synced.wait()
+
     def doubt(self) -> None:
         """What was delivered is contradicted by a fresh read: read it all again."""
         for source in self._needed.values():
@@ -77,7 +85,7 @@ def _needed(client: kube.KubeClient, login: kube.Login, settings: Settings, stor
     scope, resync = settings.namespaces, settings.resync
     services, slices = kube.watch_services(client, stores.services, stores.slices, scope, resync)
     return {
-        **_numbered("pods", _pods(client, settings, stores.pods)),
+        **_numbered(_PODS, _pods(client, settings, stores.pods)),
         **_numbered("namespaces", _namespaces(client, settings, stores.namespaces)),
         **_numbered("services", services),
         **_numbered("endpointslices", slices),

@@ -30,8 +30,13 @@ class Standby:
         self._due: dict[Key, None] = {}
 
     def begin(self) -> None:
-        """The caches are filled: all that arrived until now is looked at by way of its registrations."""
-        self._queue.clear()
+        """The caches are filled: all that arrived until now is looked at by way of its registrations.
+
+        What Consul holds of registrations that are no more has no other way.
+        """
+        for key in self._queue.clear():
+            if key.registration not in self._cache.registrations:
+                self._queue.add(key)
         self._look_at_all()
 
     async def look(self, key: Key) -> None:

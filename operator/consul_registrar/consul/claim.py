@@ -44,6 +44,9 @@ SPACING = 0.2
 LEADING = (0.1, 2.0)
 """Seconds between two looks for a claim that this process may not make, since it doesn't lead."""
 
+LEADS = 0.1
+"""Seconds between two looks whether it does."""
+
 
 @dataclass(frozen=True, slots=True)
 class Name:
@@ -170,11 +173,15 @@ class Claim:
 
     async def _wait_for_leading(self, found: Found | None) -> None:
         """Until we lead. The leader makes the claim in the meantime as a rule, so it is looked at, ever less often."""
-        looks = Backoff(*LEADING, random.random)
+        looks, time = Backoff(*LEADING, random.random), asyncio.get_running_loop().time
+        due = time() + looks()
         while not self._may_write():
-            await asyncio.sleep(looks())
+            await asyncio.sleep(LEADS)
+            if time() < due:
+                continue
             if await self._ask() != found:
                 return
+            due = time() + looks()
 
     # --- how it is read and written ---
 

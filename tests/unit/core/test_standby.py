@@ -126,3 +126,19 @@ async def test_what_is_listed_before_the_caches_are_full_is_looked_at_once() -> 
     async with world.running():
         await asyncio.sleep(3)
     assert len(world.consul.held) == len(MANY)
+
+
+@instantly
+async def test_what_consul_holds_of_a_registration_that_is_no_more_is_not_forgotten_when_the_caches_are_full() -> None:
+    world = World()
+    world.apply(body(**HELD))
+    world.run_pod(pod())
+    async with world.running():
+        await asyncio.sleep(3)
+    world.cache.remove_registration(KEY)
+    world.cluster.registrations.clear()
+    world.queue.add(Key(KEY))  # as a Consul tells that is read before the last page of Pods
+    world.standby.begin()
+    async with world.running():
+        await asyncio.sleep(60)
+    assert world.consul.held == []
