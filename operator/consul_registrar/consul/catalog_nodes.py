@@ -34,6 +34,9 @@ log = logging.getLogger(__name__)
 SEARCH = 300.0
 """Seconds between two looks for nodes that are none of the current ones; also one whenever Consul was out of sight."""
 
+LEFT = 10.0
+"""The same while an empty one was left, since this process doesn't lead (yet)."""
+
 
 class CatalogNodes:
     """The virtual nodes of one connection. `on_read` gets the keys that a read found changed, `on_state` is called when
@@ -66,6 +69,7 @@ class CatalogNodes:
         self._watched = Watched(*whose, servers, actual, self.own, on_read, self._changed)
         self._searched = False
         self.broken: Reason | None = None
+        self._left = False
         self._awaited: set[str] = set(self.names)
         self._stirred = asyncio.Event()
         for name in self.names:
@@ -138,13 +142,16 @@ class CatalogNodes:
                 continue
             self.broken = None
             backoff.reset()
+            self._left = False
             for name in others - self.watches.keys():
                 group.create_task(self._let_go(self._add(name, passing=True)))
             if not self._searched:
                 self._awaited = {*self.names, *others}
                 self._searched = True
                 self._on_state()
-            await self._rest(SEARCH)
+            await self._rest(min(LEFT, SEARCH))
+            if not self._left:
+                await self._rest(SEARCH - LEFT)
 
     def _broke(self, error: Exception) -> None:
         reason = Reason("InternalError", f"looking for nodes of this connection broke: {error!r}")
@@ -171,6 +178,8 @@ class CatalogNodes:
         await watch.run()
         if self._may_write():
             await self._remove(name)
+        else:
+            self._left = True
         del self.watches[name]
         self._actual.forget(name)
         self._on_state()
