@@ -49,9 +49,10 @@ class Passes:
 
 @dataclass(frozen=True, slots=True)
 class Waits:
-    """It is too early to say; ask again in so many seconds."""
+    """It is too early to say, or (`held`) its turn to be drained has not come; ask again in so many seconds."""
 
     again: float
+    held: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,7 +134,7 @@ class Guard:
             self._take_back(claim)
         if claim.due is None:
             return Held(self._remaining(claim, now), probe=fresh and len(self._held) <= _PROBES)
-        return Passes() if now >= claim.due else Waits(claim.due - now)
+        return Passes() if now >= claim.due else Waits(claim.due - now, held=True)
 
     def withdraw(self, key: Key) -> None:
         """It is not absent any more, or was never confirmed to be."""

@@ -52,7 +52,7 @@ class Done:
 
 @record(frozen=True, slots=True)
 class Failed:
-    """Something could not be written; `at_least`: seconds to wait before the next try."""
+    """Something could not be written, or not even decided (`outcome` None); `at_least`: seconds until the next try."""
 
     outcome: Outcome | None
     at_least: float = 0.0
@@ -60,12 +60,19 @@ class Failed:
 
 @record(frozen=True, slots=True)
 class NoNews:
-    """Nothing is known that could be acted upon; what was said stands. `again`: seconds until another look."""
+    """Nothing is known yet that could be acted upon, or said. `again`: seconds until another look."""
 
     again: float | None = None
 
 
-Result = Done | Failed | NoNews
+@dataclass(frozen=True, slots=True)
+class Stands:
+    """What was said stands, as a fresh read has confirmed. `again`: seconds until another look."""
+
+    again: float
+
+
+Result = Done | Failed | NoNews | Stands
 
 
 @record(frozen=True, slots=True)
@@ -113,27 +120,30 @@ class Reconciler:
 
     async def _in_consul(self, key: RegistrationKey, subject: str, name: str) -> Result:
         """One Consul's trouble stays its own, ours included."""
+        edition = self._reports.edition(key)
         try:
             registry = self._consuls.registry(name)
             result = await self._pass(key, subject, registry) if registry else self._apart(key, subject, name)
         except Unconfirmed as error:
             logger.warning("%s: a removal can't be confirmed, so it waits: %s", subject, error)
-            result = Failed(self._reports.outcome(key, name, subject))
+            result = Failed(None)
         except Exception as error:
             logger.exception("reconciling %s in Consul %r failed unexpectedly", subject, name)
             result = Failed(unreachable(subject, Reason("InternalError", f"{type(error).__name__}: {error}")))
-        self._report(key, subject, name, result)
+        self._report(key, subject, name, result, edition)
         return result
 
     def _consuls_of(self, registration: RegistrationKey, subject: str) -> list[str]:
         return sorted(self._consuls.concerned(registration, subject) | self._reports.consuls(registration))
 
-    def _report(self, key: RegistrationKey, subject: str, name: str, result: Result) -> None:
+    def _report(self, key: RegistrationKey, subject: str, name: str, result: Result, edition: int) -> None:
         match result:
-            case NoNews():
-                self._reports.stands(key, name, subject)
+            case NoNews() | Failed(outcome=None):
+                return
+            case Stands():
+                self._reports.stands(key, name, subject, edition)
             case Done(outcome=counted) | Failed(outcome=counted):
-                self._reports.put(key, name, subject, counted)
+                self._reports.put(key, name, subject, counted, edition)
 
     async def _pass(self, key: RegistrationKey, subject: str, registry: Registry) -> Result:
         """The whole way: gather -> desired -> plan -> quarantine -> write -> report."""
@@ -198,7 +208,7 @@ class Reconciler:
             logger.exception("looking at %s in Consul %r failed unexpectedly", subject, name)
             return None
         if result is not None:
-            self._report(key, subject, name, result)
+            self._report(key, subject, name, result, self._reports.edition(key))
         return result
 
     def _settled(self, key: RegistrationKey, subject: str, registry: Registry) -> Result | None:
@@ -252,8 +262,8 @@ class Reconciler:
             self._quarantine.withdraw(registry.name, key)
             return evidence(facts)
         match Passes() if want.asked_for else self._quarantine.judge(registry, facts, want):
-            case Waits(again):
-                return NoNews(again)
+            case Waits(again, held=was_held):
+                return Done(held(facts, want), again) if was_held else NoNews(again)
             case Held(again, probe):
                 if probe:
                     await self._confirmed(facts, want)  # contradicted, it stays held, but what says so is in doubt
@@ -263,7 +273,7 @@ class Reconciler:
                 if confirmed:
                     return replace(evidence(facts), confirmed=confirmed)
         self._quarantine.withdraw(registry.name, key)
-        return NoNews(again=_NOT_CONFIRMED)
+        return Stands(again=_NOT_CONFIRMED)
 
     async def _confirmed(self, facts: Facts, want: Absent) -> str:
         """What a fresh read found that confirms an absence, "" where it doesn't.
@@ -326,7 +336,7 @@ class Reconciler:
             match result:
                 case Failed(at_least=at_least):
                     failures.append(at_least)
-                case Done(again=float(again)) | NoNews(again=float(again)):
+                case Done(again=float(again)) | NoNews(again=float(again)) | Stands(again=float(again)):
                     self._queue.add_after(key, again)
         if failures:
             self._queue.retry(key, at_least=max(failures))

@@ -99,19 +99,26 @@ class Reports:
         """All its subjects are expected by now: only from then on can outcomes be known not to be missing."""
         self._complete.add(key)
 
-    def put(self, key: RegistrationKey, connection: str, subject: str, outcome: Outcome | None) -> None:
+    def edition(self, key: RegistrationKey) -> int:
+        """To be asked for before facts are gathered, and told with what became of them."""
+        return self._tallies[key].edition if key in self._tallies else 0
+
+    def put(self, key: RegistrationKey, connection: str, subject: str, outcome: Outcome | None, edition: int) -> None:
         """What became of a subject; None: nothing is left of it."""
-        if (outcome is not None or key in self._tallies) and self._tally(key).put(connection, subject, outcome):
+        if outcome is None and key not in self._tallies:
+            return
+        if self._tally(key).put(connection, subject, outcome, edition):
             self.touch(key)
 
-    def stands(self, key: RegistrationKey, connection: str, subject: str) -> None:
-        """Nothing new is known of a subject."""
-        if self._tally(key).stands(connection, subject):
+    def stands(self, key: RegistrationKey, connection: str, subject: str, edition: int) -> None:
+        """What was said of a subject is confirmed."""
+        if self._tally(key).stands(connection, subject, edition):
             self.touch(key)
 
     def renew(self, key: RegistrationKey) -> None:
-        """The registration was edited: what was said of its subjects is about another spec."""
+        """The registration was edited: what was said of its subjects is about another spec, and it may have others."""
         self._tally(key).renew()
+        self._complete.discard(key)
 
     def resync(self, key: RegistrationKey, value: str) -> None:
         """All of the registration was read anew, as an annotation of this value asked; outcomes will follow."""
@@ -261,7 +268,7 @@ class Reports:
             policies={name: self._consuls.policy(name) for name in registration.connections},
             reaped=self._reaped.recorded(key, self._text),
             blocked=self._blocked.get(key),
-            awaited=tally.awaited,
+            awaited=max(tally.awaited, key not in self._complete),
             resync=self.resynced(registration),
             lack=self._lack(registration),
         )

@@ -99,6 +99,8 @@ class Tally:
     _reasons: Counter[str] = field(default_factory=Counter)
     _problems: Counter[str] = field(default_factory=Counter)
     _findings: dict[tuple[str, str], Outcome] = field(default_factory=dict)
+    edition: int = 0
+    """How often all outcomes were awaited anew: one that was decided on before that is not what is awaited."""
 
     @property
     def awaited(self) -> int:
@@ -119,13 +121,15 @@ class Tally:
 
     def renew(self) -> None:
         """All outcomes are of the past: await each anew."""
+        self.edition += 1
         for there in self._consuls.values():
             there.awaited |= there.outcomes.keys()
 
-    def stands(self, connection: str, subject: str) -> bool:
-        """The last outcome still holds, as far as anybody knows. Whether it was awaited."""
+    def stands(self, connection: str, subject: str, edition: int) -> bool:
+        """The last outcome still holds, as was found in this edition. Whether it was awaited."""
         there = self._consuls.get(connection)
-        awaited = there is not None and subject in there.awaited and subject in there.outcomes
+        known = there is not None and subject in there.awaited and subject in there.outcomes
+        awaited = known and edition == self.edition
         if there is not None and awaited:
             there.awaited.discard(subject)
         return awaited
@@ -135,11 +139,15 @@ class Tally:
         there = self._consuls.get(connection)
         return there.outcomes.get(subject) if there else None
 
-    def put(self, connection: str, subject: str, outcome: Outcome | None) -> bool:
-        """Set an outcome, None: there is nothing (any more). Whether that changes anything."""
+    def put(self, connection: str, subject: str, outcome: Outcome | None, edition: int) -> bool:
+        """Set an outcome, None: there is nothing (any more). Whether that changes anything.
+
+        `edition`: that in which it was decided upon; it is counted anyhow, and still awaited if there is a newer one.
+        """
         there = self._in(connection)
-        awaited = subject in there.awaited
-        there.awaited.discard(subject)
+        awaited = subject in there.awaited and edition == self.edition
+        if awaited:
+            there.awaited.discard(subject)
         before = there.outcomes.get(subject)
         if before != outcome:
             self._exchange(there, (connection, subject), before, outcome)

@@ -30,7 +30,7 @@ REFUSED = reason("ServiceNameTaken", "it belongs to somebody else")
 def summary(*outcomes: Outcome) -> Summary:
     tally = Tally()
     for outcome in outcomes:
-        tally.put("default", f"uid-{outcome.name}", outcome)
+        tally.put("default", f"uid-{outcome.name}", outcome, 0)
     return tally.summary()
 
 

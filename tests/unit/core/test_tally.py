@@ -33,15 +33,17 @@ class Tallies(RuleBasedStateMachine):
         self.known: dict[tuple[str, str], Outcome] = {}
         self.awaited: set[tuple[str, str]] = set()
 
-    @rule(consul=CONSULS, subject=SUBJECTS, outcome=st.none() | OUTCOMES)
-    def put(self, consul: str, subject: str, outcome: Outcome | None) -> None:
+    @rule(consul=CONSULS, subject=SUBJECTS, outcome=st.none() | OUTCOMES, late=st.booleans())
+    def put(self, consul: str, subject: str, outcome: Outcome | None, *, late: bool) -> None:
+        """`late`: it was decided upon before all were awaited anew, so it isn't the one that is awaited."""
         where = (consul, subject)
-        news = where in self.awaited or self.known.get(where) != outcome
-        self.awaited.discard(where)
+        news = (where in self.awaited and not late) or self.known.get(where) != outcome
+        if not late:
+            self.awaited.discard(where)
         self.known.pop(where, None)
         if outcome is not None:
             self.known[where] = outcome
-        assert self.tally.put(consul, subject, outcome) is news
+        assert self.tally.put(consul, subject, outcome, self.tally.edition - late) is news
         assert self.tally.outcome(consul, subject) == outcome
 
     @rule(consul=CONSULS, subject=SUBJECTS)
@@ -55,11 +57,11 @@ class Tallies(RuleBasedStateMachine):
         self.tally.renew()
         self.awaited |= self.known.keys()
 
-    @rule(consul=CONSULS, subject=SUBJECTS)
-    def stands(self, consul: str, subject: str) -> None:
+    @rule(consul=CONSULS, subject=SUBJECTS, late=st.booleans())
+    def stands(self, consul: str, subject: str, *, late: bool) -> None:
         where = (consul, subject)
-        known = where in self.awaited and where in self.known
-        assert self.tally.stands(consul, subject) is known
+        known = where in self.awaited and where in self.known and not late
+        assert self.tally.stands(consul, subject, self.tally.edition - late) is known
         if known:
             self.awaited.discard(where)
 
@@ -67,7 +69,7 @@ class Tallies(RuleBasedStateMachine):
     def counts_like_a_fresh_count(self) -> None:
         fresh = Tally()
         for (consul, subject), outcome in sorted(self.known.items(), key=lambda item: item[0]):
-            fresh.put(consul, subject, outcome)
+            fresh.put(consul, subject, outcome, 0)
         assert json.dumps(asdict(self.tally.summary())) == json.dumps(asdict(fresh.summary()))
         assert self.tally.awaited == len(self.awaited)
         assert self.tally.subjects() == {subject for _, subject in self.known.keys() | self.awaited}
@@ -95,7 +97,7 @@ def test_nothing_is_counted_of_nothing() -> None:
 def test_the_worst_ten_are_problems_first_then_by_name() -> None:
     tally = Tally()
     for i in range(12):
-        tally.put("a", f"u{i}", Outcome(f"web-{i:02}", True, False, None, reason("P"), problem=i % 2 == 1))
+        tally.put("a", f"u{i}", Outcome(f"web-{i:02}", True, False, None, reason("P"), problem=i % 2 == 1), 0)
     odd = [f"web-{i:02}" for i in range(1, 12, 2)]
     even = [f"web-{i:02}" for i in range(0, 12, 2)]
     assert [finding.name for finding in tally.summary().worst] == (odd + even)[:10]
@@ -105,10 +107,10 @@ def test_findings_of_one_name_keep_their_order_whichever_came_last() -> None:
     tally = Tally()
     outcomes = {consul: Outcome("web-1", True, False, None, reason(consul), problem=True) for consul in "ab"}
     for consul in "abab"[::-1]:
-        tally.put(consul, "u", outcomes[consul])
-        tally.put("b", "u", outcomes["b"])
+        tally.put(consul, "u", outcomes[consul], 0)
+        tally.put("b", "u", outcomes["b"], 0)
     assert tally.summary().worst == (Finding("web-1", reason("a")), Finding("web-1", reason("b")))
-    tally.put("a", "u", outcomes["a"])
+    tally.put("a", "u", outcomes["a"], 0)
     assert tally.summary().worst == (Finding("web-1", reason("a")), Finding("web-1", reason("b")))
 
 
@@ -116,16 +118,16 @@ def test_findings_of_one_name_keep_their_order_whichever_came_last() -> None:
 def test_what_is_taken_back_leaves_nothing(puts: list[tuple[str, str, Outcome]]) -> None:
     tally = Tally()
     for consul, subject, outcome in puts:
-        tally.put(consul, subject, outcome)
+        tally.put(consul, subject, outcome, 0)
     for consul, subject, _ in puts:
-        tally.put(consul, subject, None)
+        tally.put(consul, subject, None, 0)
     assert tally.summary() == Tally().summary()
 
 
 def test_an_outcome_that_is_no_news_still_tells_what_was_asked_for_last() -> None:
     tally, said = Tally(), Outcome("web-1", desired=True, registered=True, asked=1)
-    tally.put("a", "u", said)
-    assert not tally.put("a", "u", replace(said, asked=2))
+    tally.put("a", "u", said, 0)
+    assert not tally.put("a", "u", replace(said, asked=2), 0)
     found = tally.outcome("a", "u")
     assert found is not None
     assert found.asked == 2
