@@ -11,9 +11,9 @@ from consul_registrar.status_page.serve import Look, application
 
 
 @asynccontextmanager
-async def served(look: Callable[[], Look]) -> AsyncIterator[str]:
-    """The page about a sample; its URL."""
-    runner = web.AppRunner(application(look), access_log=None)
+async def served(look: Callable[[], Look], hosts: frozenset[str] = frozenset()) -> AsyncIterator[str]:
+    """The page about a sample, under `hosts` too; its URL."""
+    runner = web.AppRunner(application(look, hosts), access_log=None)
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", 0).start()
     try:

@@ -245,7 +245,8 @@ class Operator:
             self._leadership.may_write,
             self._sources.unready,
         )
-        return status_page.serving(*split_address(self._settings.status_page_address), known)
+        hosts = frozenset(self._settings.status_page_hosts)
+        return status_page.serving(*split_address(self._settings.status_page_address), known, hosts)
 
     async def _serve_terms(self) -> None:
         """Lead whenever we may; in between stand by, with caches kept warm."""

@@ -194,8 +194,26 @@ class Detail:
     changes: tuple[Change, ...]
 
 
+#: What reading a status raises that isn't as the operator writes it.
+MISSHAPEN = (AttributeError, KeyError, TypeError, ValueError)
+_UNREADABLE, _WHY = "Unreadable", "its status isn't as the operator writes it, and can't be read"
+
+
 def row(registration: Registration) -> RegistrationRow:
-    """One registration as its status tells of it."""
+    """One registration as its status tells of it; what can't be read is said of it alone."""
+    try:
+        return _row(registration)
+    except MISSHAPEN:
+        return _row(replace(registration, status=_unreadable(registration)))
+
+
+def _unreadable(registration: Registration) -> dict[str, Any]:
+    """A status in place of one that can't be read."""
+    ready = {"type": "Ready", "status": "False", "reason": _UNREADABLE, "message": _WHY, "lastTransitionTime": ""}
+    return {"observedGeneration": registration.meta.generation, "conditions": [ready]}
+
+
+def _row(registration: Registration) -> RegistrationRow:
     ready = _condition(registration.status)
     counts = _counts(registration.status.get("instances") or {})
     return RegistrationRow(
@@ -224,6 +242,21 @@ def connection_row(connection: Connection, looks: Looks, held: Held | None) -> C
         claim="refused" if refused else "held" if looks.ready and spec and spec.policy != "Observe" else "",
         held=held,
     )
+
+
+def told_held(connection: Connection) -> Held | None:
+    """What is held there as the leader has written it. Raises what is in `MISSHAPEN`."""
+    told = connection.status.get("removals")
+    if not told:
+        return None
+    return Held(int(told["held"]), _text(told["hash"]), tuple(_text(one) for one in told.get("shown") or ()))
+
+
+def unreadable(one: ConnectionRow) -> ConnectionRow:
+    """One Consul where it isn't known what is held."""
+    if one.state is State.BAD:
+        return one
+    return replace(one, state=State.UNHEALTHY, looks=replace(one.looks, reason=Reason(_UNREADABLE, _WHY)))
 
 
 def ordered(rows: Iterable[RegistrationRow]) -> list[RegistrationRow]:
@@ -258,6 +291,15 @@ def detail(
     replica: Replica, registration: Registration, standing: Sequence[tuple[str, Instance]], changes: Iterable[Change]
 ) -> Detail:
     """One registration. `standing`: its instances, each with its connection."""
+    try:
+        return _detail(replica, registration, standing, changes)
+    except MISSHAPEN:
+        return _detail(replica, replace(registration, status=_unreadable(registration)), standing, changes)
+
+
+def _detail(
+    replica: Replica, registration: Registration, standing: Sequence[tuple[str, Instance]], changes: Iterable[Change]
+) -> Detail:
     status, key = registration.status, str(registration.key)
     problems = status.get("problems") or {}
     shown = nsmallest(INSTANCES, standing, key=lambda one: (_SEVERITY[one[1].health], _name(one[1]), one[0]))
@@ -265,9 +307,10 @@ def detail(
         replica=replica,
         row=row(registration),
         conditions=tuple(_of(one) for one in status.get("conditions") or ()),
-        reasons=dict(problems.get("counts") or {}),
+        reasons={reason: int(count) for reason, count in (problems.get("counts") or {}).items()},
         problems=tuple(
-            Problem(one["subject"], one["reason"], _cut(one["message"])) for one in problems.get("worst") or ()
+            Problem(_text(one["subject"]), _text(one["reason"]), _cut(one["message"]))
+            for one in problems.get("worst") or ()
         ),
         standing=len(standing),
         instances=tuple(_instance(name, one) for name, one in shown),
@@ -284,7 +327,14 @@ def _condition(status: Mapping[str, Any]) -> Condition:
 
 
 def _of(one: Mapping[str, Any]) -> Condition:
-    return Condition(one["type"], one["status"], one["reason"], _cut(one["message"]), one["lastTransitionTime"])
+    kind, status, reason, since = (_text(one[name]) for name in ("type", "status", "reason", "lastTransitionTime"))
+    return Condition(kind, status, reason, _cut(one["message"]), since)
+
+
+def _text(value: object) -> str:
+    if not isinstance(value, str):
+        raise TypeError
+    return value
 
 
 def _state(registration: Registration, ready: Condition, counts: Counts) -> State:
@@ -317,8 +367,9 @@ def _matches(one: RegistrationRow, asked: str) -> bool:
     return asked.lower() in f"{one.namespace}/{one.name} {one.service} {one.reason}".lower()
 
 
-def _cut(message: str) -> str:
-    return message if len(message) <= MESSAGE else f"{message[: MESSAGE - 1]}…"
+def _cut(message: object) -> str:
+    text = _text(message)
+    return text if len(text) <= MESSAGE else f"{text[: MESSAGE - 1]}…"
 
 
 def _instance(connection: str, one: Instance) -> InstanceRow:

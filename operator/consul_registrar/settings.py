@@ -16,7 +16,7 @@ from consul_registrar.objects import Connection, Meta
 class Settings:
     """How one operator runs. Addresses are host:port; no namespaces means all; `resync` in seconds.
 
-    No `status_page_address` means no status page.
+    No `status_page_address` means no status page; `status_page_hosts`: further names by which it may be asked for.
     """
 
     cluster: str
@@ -26,6 +26,7 @@ class Settings:
     log_level: str = "info"
     health_address: str = "0.0.0.0:8080"
     status_page_address: str = ""
+    status_page_hosts: tuple[str, ...] = ()
     environment: Mapping[str, str] = field(default_factory=dict, repr=False)
     mode: str = ""
     lease: str = "default/consul-registrar"

@@ -402,8 +402,10 @@ def test_the_status_page_is_served_and_let_in_only_where_it_is_asked_for() -> No
         assert not any("--status-page-address" in argument for argument in container(objects)["args"])
         assert f"{NAME}-status" not in {each["metadata"]["name"] for each in objects}
         assert len(one(objects, "NetworkPolicy")["spec"]["ingress"]) == 1
-    objects = rendered(statusPage={"enabled": True, "service": {"port": 80, "annotations": {"a": "b"}}}, **policy)
+    page = {"enabled": True, "hosts": ["page.example"], "service": {"port": 80, "annotations": {"a": "b"}}}
+    objects = rendered(statusPage=page, **policy)
     assert "--status-page-address=0.0.0.0:8081" in container(objects)["args"]
+    assert f"--status-page-hosts={NAME}-status.{NAMESPACE},page.example" in container(objects)["args"]
     (port,) = [each for each in container(objects)["ports"] if each["containerPort"] == 8081]
     service = one(objects, "Service", f"{NAME}-status")
     assert service["spec"]["ports"] == [{"name": "http", "port": 80, "targetPort": port["name"]}]
@@ -441,6 +443,7 @@ REFUSED: list[tuple[str, dict[str, Any], str]] = [
     ("a typing mistake", {"tpyo": 1}, "'tpyo' not allowed"),
     ("one further down", {"metrics__serviceMonitor__interval_": "1s"}, "'interval_' not allowed"),
     ("one in the status page", {"statusPage__service__prot": 80}, "'prot' not allowed"),
+    ("a host with a port", {"statusPage__hosts": ["page.example:80"]}, "/statusPage/hosts/0"),
     ("one in the connection", {"connection__spec__adresses": ["http://c:8500"]}, "'adresses' not allowed"),
     ("one deep in the connection", {"connection__spec__tls": {"caFile": "/x"}}, "'caFile' not allowed"),
     ("no name of the cluster", {"clusterName": ""}, "clusterName must be set"),

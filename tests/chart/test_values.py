@@ -107,6 +107,7 @@ TRIED: dict[str, tuple[Any, str]] = {
     "metrics.dashboard.labels": ({"tried": "dashboard"}, "tried: dashboard"),
     "metrics.dashboard.annotations": ({"tried": "folder"}, "tried: folder"),
     "statusPage.enabled": (False, "targetPort: status"),
+    "statusPage.hosts": (["page.tried.example"], "page.tried.example"),
     "statusPage.service.enabled": (False, "targetPort: status"),
     "statusPage.service.port": (7777, "port: 7777"),
     "statusPage.service.annotations": ({"tried": "page"}, "tried: page"),

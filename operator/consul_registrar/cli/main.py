@@ -91,6 +91,14 @@ def main() -> None:
     help="host:port of the status page, as 127.0.0.1:8081; empty: none. It has no login: who reaches it reads it.",
 )
 @click.option(
+    "--status-page-hosts",
+    default="",
+    envvar="CONSUL_REGISTRAR_STATUS_PAGE_HOSTS",
+    show_envvar=True,
+    help="Further names by which browsers may ask for the status page, separated by commas, as that of a proxy before "
+    "it. Addresses, localhost and *.svc always may.",
+)
+@click.option(
     "--lease",
     default="default/consul-registrar",
     envvar="CONSUL_REGISTRAR_LEASE",
@@ -139,6 +147,7 @@ def run(
     log_level: str,
     health_address: str,
     status_page_address: str,
+    status_page_hosts: str,
     lease: str,
     resync: float,
     readiness_gate: bool,
@@ -148,12 +157,13 @@ def run(
     """Run the operator until it is told to stop."""
     settings = Settings(
         cluster=_cluster_name(cluster_name),
-        namespaces=tuple(sorted({name.strip() for name in namespaces.split(",") if name.strip()})),
+        namespaces=_listed(namespaces),
         pod_selector=pod_selector,
         log_format=log_format,
         log_level=log_level,
         health_address=_address(health_address, "--health-address"),
         status_page_address=status_page_address and _address(status_page_address, "--status-page-address"),
+        status_page_hosts=_listed(status_page_hosts.lower()),
         environment={name: value for name, value in os.environ.items() if name.startswith("CONSUL_")},
         mode=mode,
         lease=lease,
@@ -171,6 +181,10 @@ def run(
         sys.exit(f"consul-registrar: {error}")
     except OSError as error:
         sys.exit(f"consul-registrar: an address can't be listened on: {error}")
+
+
+def _listed(names: str) -> tuple[str, ...]:
+    return tuple(sorted({name.strip() for name in names.split(",") if name.strip()}))
 
 
 def _cluster_name(name: str) -> str:

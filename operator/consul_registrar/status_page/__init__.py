@@ -15,12 +15,12 @@ __all__ = ["Known", "serving"]
 
 
 @asynccontextmanager
-async def serving(host: str, port: int, known: Known) -> AsyncIterator[None]:
-    """Serve the page. Raises OSError where the address can't be bound."""
+async def serving(host: str, port: int, known: Known, hosts: frozenset[str] = frozenset()) -> AsyncIterator[None]:
+    """Serve the page, under `hosts` too. Raises OSError where the address can't be bound."""
     recent, audit = Recent(), logging.getLogger("consul_registrar.audit")
     audit.addHandler(recent)
     try:
-        async with serve.serving(host, port, Sight(known, recent.changes).look):
+        async with serve.serving(host, port, Sight(known, recent.changes).look, hosts):
             yield
     finally:
         audit.removeHandler(recent)

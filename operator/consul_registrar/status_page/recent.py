@@ -39,10 +39,14 @@ class Recent(logging.Handler):
 
     def changes(self) -> list[Change]:
         """The newest first."""
-        return [_change(msgspec.json.decode(line, type=_Line)) for line in reversed(self._lines)]
+        return [_change(line) for line in reversed(self._lines)]
 
 
-def _change(line: _Line) -> Change:
+def _change(text: str) -> Change:
+    try:
+        line = msgspec.json.decode(text, type=_Line)
+    except msgspec.DecodeError:  # says that there was something rather than nothing
+        return Change("", "an audit line", "", "unreadable", "", "", "", "")
     subject = line.pod or line.instance or line.node
     about = (line.operation, line.cause, line.outcome, line.connection, line.service, line.registration)
     return Change(line.time, *about, subject)

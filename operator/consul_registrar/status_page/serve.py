@@ -5,12 +5,13 @@
     /api/…                             the same as JSON: overview, registrations/<namespace>/<name>
     /assets/…                          style, script, icon
 
-There is no login: who reaches it reads it. Nothing that is sent changes anything.
+There is no login: who reaches it by a name that is its own (`hosts.py`) reads it. Nothing that is sent changes
+anything.
 """
 
 import hashlib
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from importlib.resources import files
@@ -21,12 +22,14 @@ from aiohttp import web
 
 from consul_registrar.model import RegistrationKey
 from consul_registrar.overview import Detail, Overview, Replica
+from consul_registrar.status_page.hosts import is_ours
 from consul_registrar.status_page.overview_page import overview
 from consul_registrar.status_page.registration_page import detail, missing
 
 #: Seconds for which an answer is given again.
 FRESH = 1.0
-#: Different answers that are made in that time; whoever asks for one more is told to ask again.
+#: Different answers that are made in that time beside the plain overview, which everybody gets; whoever asks for one
+#: more is told to ask again.
 ANSWERS = 10
 _ASKED = 100  # characters of a filter
 
@@ -39,6 +42,7 @@ _HEADERS = {
     "X-Content-Type-Options": "nosniff",
     "X-Frame-Options": "DENY",
 }
+_NOT_OURS = "The status page isn't served under this name. --status-page-hosts says under which it is.\n"
 _HTML, _JSON = "text/html", "application/json"
 _ASSETS = {"page.css": "text/css", "page.js": "text/javascript", "icon.svg": "image/svg+xml"}
 
@@ -60,6 +64,11 @@ class Asked:
     key: RegistrationKey | None
     filter: str
 
+    @property
+    def plain(self) -> bool:
+        """Whether it is what everybody sees first."""
+        return self.key is None and not self.filter
+
 
 @dataclass(frozen=True, slots=True)
 class Answer:
@@ -80,19 +89,28 @@ class Answers:
         self._until = float("-inf")
         self._seen: Look | None = None
         self._made: dict[Asked, Answer] = {}
+        self._left = ANSWERS
 
     def get(self, asked: Asked) -> Answer | None:
-        """The answer; None: too many others were made in this second."""
+        """The answer; None: too many others were made in this second. What isn't there costs next to nothing: it isn't
+        counted, nor kept.
+        """
         now = self._clock()
         if self._seen is None or now >= self._until:
-            self._seen, self._made, self._until = self._look(), {}, now + FRESH
-        if asked not in self._made and len(self._made) < ANSWERS:
-            self._made[asked] = _answer_to(asked, self._seen)
-        return self._made.get(asked)
+            self._seen, self._made, self._until, self._left = self._look(), {}, now + FRESH, ANSWERS
+        if asked in self._made or not (asked.plain or self._left):
+            return self._made.get(asked)
+        made = _answer_to(asked, self._seen)
+        if made.status == 200:
+            self._made[asked] = made
+            self._left -= not asked.plain
+        return made
 
 
-def application(look: Callable[[], Look], clock: Callable[[], float] = time.monotonic) -> web.Application:
-    """The page and its data."""
+def application(
+    look: Callable[[], Look], hosts: frozenset[str] = frozenset(), clock: Callable[[], float] = time.monotonic
+) -> web.Application:
+    """The page and its data. `hosts`: further names by which it may be asked for, in lower case."""
     answers = Answers(look, clock)
     assets = {name: _asset(name, kind) for name, kind in _ASSETS.items()}
 
@@ -103,7 +121,15 @@ def application(look: Callable[[], Look], clock: Callable[[], float] = time.mono
     async def asset(request: web.Request) -> web.Response:
         return _sent(request, assets[request.path.rpartition("/")[2]])
 
-    app = web.Application()
+    @web.middleware
+    async def ours(
+        request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
+    ) -> web.StreamResponse:
+        if is_ours(request.headers.get("Host", ""), hosts):
+            return await handler(request)
+        return web.Response(status=403, text=_NOT_OURS, headers=_HEADERS)
+
+    app = web.Application(middlewares=[ours])
     named = "registrations/{namespace}/{name}"
     app.add_routes([web.get(path, answer) for path in ("/", f"/{named}", "/api/overview", f"/api/{named}")])
     app.add_routes([web.get(f"/assets/{name}", asset) for name in assets])
@@ -111,9 +137,9 @@ def application(look: Callable[[], Look], clock: Callable[[], float] = time.mono
 
 
 @asynccontextmanager
-async def serving(host: str, port: int, look: Callable[[], Look]) -> AsyncIterator[None]:
+async def serving(host: str, port: int, look: Callable[[], Look], hosts: frozenset[str]) -> AsyncIterator[None]:
     """Serve the page. Raises OSError where the address can't be bound."""
-    runner = web.AppRunner(application(look), access_log=None, shutdown_timeout=1.0)
+    runner = web.AppRunner(application(look, hosts), access_log=None, shutdown_timeout=1.0)
     await runner.setup()
     try:
         await web.TCPSite(runner, host, port).start()

@@ -15,7 +15,7 @@ from consul_registrar.consul import RegistryStatus
 from consul_registrar.consuls import Consuls
 from consul_registrar.model import RegistrationKey
 from consul_registrar.objects import Connection, Registration
-from consul_registrar.overview import Change, Detail, Held, Looks, Overview, RegistrationRow, Replica
+from consul_registrar.overview import MISSHAPEN, Change, Detail, Held, Looks, Overview, RegistrationRow, Replica
 from consul_registrar.quarantine import Quarantine
 
 
@@ -58,16 +58,18 @@ class Sight:
         return seen[1]
 
     def _connection(self, connection: Connection) -> overview.ConnectionRow:
-        status = self._known.consuls.status(connection.name)
-        return overview.connection_row(connection, _looks(status), self._held(connection))
+        looks = _looks(self._known.consuls.status(connection.name))
+        try:
+            return overview.connection_row(connection, looks, self._held(connection))
+        except MISSHAPEN:
+            return overview.unreadable(overview.connection_row(connection, looks, None))
 
     def _held(self, connection: Connection) -> Held | None:
         """A replica that doesn't lead holds nothing itself; it knows what the leader has written."""
         held = self._known.quarantine.held(connection.name)
         if held.subjects:
             return Held(held.subjects, held.digest, held.shown)
-        told = None if self._known.leads() else connection.status.get("removals")
-        return Held(told["held"], told["hash"], tuple(told.get("shown") or ())) if told else None
+        return None if self._known.leads() else overview.told_held(connection)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,5 +1,6 @@
 """The status page as it is sent: escaped, bounded, under a strict policy, and made no more often than it must be."""
 
+import json
 import logging
 import re
 from collections.abc import AsyncIterator, Callable
@@ -233,6 +234,29 @@ def test_no_more_different_answers_are_made_in_a_second_than_a_loop_can_bear() -
     assert answers.get(Asked("text/html", None, "999"))
 
 
+@pytest.mark.parametrize("kind", ["text/html", "application/json"])
+def test_whoever_asks_for_too_much_keeps_nobody_from_the_overview(kind: str) -> None:
+    counted = Counted()
+    answers = Answers(counted.look, lambda: 0.0)
+    for number in range(2 * ANSWERS):
+        answers.get(Asked(kind, None, str(number)))
+    assert answers.get(Asked("text/html", None, ""))
+    assert answers.get(Asked("application/json", None, ""))
+    assert counted.looks == 1
+
+
+def test_whoever_asks_for_what_is_not_there_keeps_nobody_from_what_is() -> None:
+    sample = samples.well()
+    answers = Answers(lambda: sample, lambda: 0.0)
+    for number in range(2 * ANSWERS):
+        told = answers.get(Asked("text/html", RegistrationKey("no", str(number)), ""))
+        assert told
+        assert told.status == 404
+    told = answers.get(Asked("text/html", sample.registrations[0].key, ""))
+    assert told
+    assert told.status == 200
+
+
 @instantly
 async def test_it_says_what_the_loop_has_done() -> None:
     world = World()
@@ -273,6 +297,26 @@ def test_a_standby_tells_of_held_removals_what_the_leader_has_written() -> None:
         known = status_page.Known("prod", world.cache, world.consuls, world.quarantine, lambda leads=leads: leads, str)
         (told,) = Sight(known, list).look().overview("").connections
         assert (told.held.subjects if told.held else 0) == held
+
+
+def test_a_connection_whose_status_cannot_be_read_says_so_instead_of_what_is_held() -> None:
+    world = World()
+    connection = world.cache.connections["default"]
+    world.cache.note_connection_status("default", connection.meta.uid, {"removals": {"hash": "abc"}})
+    known = status_page.Known("prod", world.cache, world.consuls, world.quarantine, lambda: False, str)
+    (told,) = Sight(known, list).look().overview("").connections
+    assert (told.state, told.looks.reason.code, told.held) == (State.UNHEALTHY, "Unreadable", None)
+
+
+def test_a_line_that_cannot_be_read_is_one_of_the_changes_and_the_others_are_told() -> None:
+    recent = Recent()
+    good = {"time": "t", "operation": "register", "cause": "desired", "outcome": "applied", "connection": "default"}
+    for line in ("{}", "no JSON", json.dumps(good), '{"time": 1}'):
+        recent.handle(logging.LogRecord("audit", logging.INFO, "", 0, line, None, None))
+    told = recent.changes()
+    assert [change.outcome for change in told] == ["unreadable", "applied", "unreadable", "unreadable"]
+    sample = samples.well()
+    assert "unreadable" in Page(overview(Sample(sample.registrations, sample.connections, told).overview(""))).text
 
 
 def test_the_last_writes_are_kept_as_the_audit_log_tells_of_them_and_no_more_of_them(
