@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from consul_registrar import metrics
 from consul_registrar.api import connection as api
 from consul_registrar.api.connection import ConsulConnectionSpec, SecretKeyRef, Source
 from consul_registrar.consul import (
@@ -159,12 +160,14 @@ class ConsulConnections:
                 catalog = _catalog_settings(spec, access)
                 return CatalogRegistry(
                     name, self._cluster, catalog, on_change, on_agent=on_agent, may_write=may_write, token=token,
+                    on_visible=metrics.pod_visible,
                     wrote=lambda operation, cause, node, error: self._wrote(name, operation, cause, error, node),
                 )  # fmt: skip
             agents = _agent_settings(spec, access)
             return AgentRegistry(
-                name, self._cluster, agents, on_change, on_agent=on_agent, may_write=may_write, token=token
-            )
+                name, self._cluster, agents, on_change, on_agent=on_agent, may_write=may_write, token=token,
+                on_visible=metrics.pod_visible,
+            )  # fmt: skip
 
         claim = Name(self._cluster, uid, spec.take_over_from or "", observes=spec.policy == "Observe")
         return ClaimedRegistry(

@@ -80,30 +80,62 @@ batch_size = Histogram(
     buckets=(1, 2, 4, 8, 16, 32, 64),
     registry=REGISTRY,
 )
+_EVENT_BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
 event_seconds = Histogram(
     "consul_registrar_pod_event_to_consul_seconds",
     "From the arrival of a Pod's event to Consul's answer to the write that it led to; a start's first list included.",
-    buckets=(0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60),
+    buckets=_EVENT_BUCKETS,
+    registry=REGISTRY,
+)
+catalog_seconds = Histogram(
+    "consul_registrar_pod_event_to_catalog_seconds",
+    "From the arrival of a Pod's event until the catalog, which callers read, holds what it led to. In catalog mode "
+    "that is Consul's answer; in agent mode it is when the operator reads there what the agent pushed, up to 0.7 s "
+    "later.",
+    buckets=_EVENT_BUCKETS,
     registry=REGISTRY,
 )
 
-#: Pods' events that led to no write (yet) and are remembered; beyond that the oldest are forgotten.
-_REMEMBERED = 20_000
-_arrived: dict[int, float] = {}
+
+class _SincePod:
+    """Measures from the arrival of a Pod's event on, once for each version of a Pod."""
+
+    #: Events that led to nothing (yet) and are remembered; beyond that the oldest are forgotten.
+    REMEMBERED = 20_000
+
+    def __init__(self, seconds: Histogram) -> None:
+        self._seconds = seconds
+        self._arrived: dict[int, float] = {}
+
+    def begin(self, version: int, now: float) -> None:
+        self._arrived[version] = now
+        if len(self._arrived) > self.REMEMBERED:
+            del self._arrived[next(iter(self._arrived))]
+
+    def end(self, version: int | None) -> None:
+        arrived = self._arrived.pop(version, None) if version is not None else None
+        if arrived is not None:
+            self._seconds.observe(time.monotonic() - arrived)
+
+
+_to_answer, _to_catalog = _SincePod(event_seconds), _SincePod(catalog_seconds)
 
 
 def pod_arrived(version: int) -> None:
     """A Pod that some registration selects has arrived in this version."""
-    _arrived[version] = time.monotonic()
-    if len(_arrived) > _REMEMBERED:
-        del _arrived[next(iter(_arrived))]
+    now = time.monotonic()
+    _to_answer.begin(version, now)
+    _to_catalog.begin(version, now)
 
 
 def pod_written(version: int | None) -> None:
-    """Consul has acknowledged a write that was decided on a Pod of this version. Measured once for each version."""
-    arrived = _arrived.pop(version, None) if version is not None else None
-    if arrived is not None:
-        event_seconds.observe(time.monotonic() - arrived)
+    """Consul has acknowledged a write that was decided on a Pod of this version."""
+    _to_answer.end(version)
+
+
+def pod_visible(version: int | None) -> None:
+    """The catalog holds what was decided on a Pod of this version."""
+    _to_catalog.end(version)
 
 
 STATES = ("desired", "registered", "passing", "warning", "critical", "withheld")

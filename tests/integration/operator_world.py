@@ -143,6 +143,10 @@ class Operator:
         with urllib.request.urlopen(f"http://{self._address}:{self._port}{path}", timeout=5) as answer:
             return answer.read().decode()
 
+    def measured(self, name: str) -> float:
+        """A series without labels, as /metrics tells of it."""
+        return float(re.search(rf"^{name} (\S+)$", self.get("/metrics"), re.MULTILINE)[1])
+
 
 @dataclass(frozen=True)
 class World:

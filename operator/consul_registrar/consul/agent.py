@@ -19,7 +19,7 @@ from consul_registrar.consul.fates import Agent
 from consul_registrar.consul.holders import holders
 from consul_registrar.consul.leftovers import Leftovers, Whose
 from consul_registrar.consul.placement import choose
-from consul_registrar.consul.registry import OnChange, RegistryStatus
+from consul_registrar.consul.registry import OnChange, OnVisible, RegistryStatus, ignore
 from consul_registrar.consul.renewal import Renewal
 from consul_registrar.consul.session import AgentSession, Phase, Scope
 from consul_registrar.consul.strangers import strangers
@@ -52,10 +52,6 @@ class AgentSettings:
     access: Access = field(default_factory=Access)
 
 
-def _ignore(_label: str) -> None:
-    return None
-
-
 def _always() -> bool:
     return True
 
@@ -66,7 +62,7 @@ class AgentRegistry:
     `on_change` is called for what reads find, not for our own acknowledged writes. `on_agent` is called with a
     Kubernetes node's name ("" for the fixed agent) whenever `place` may answer otherwise for it.
     `may_write` is asked before each single write. `token` is the one that `settings.access` shows, where it may be
-    replaced.
+    replaced. `on_visible` gets the Pod's version of a change that the catalog was seen to hold.
     """
 
     batch = 8  # an agent takes them one by one, so that more would only keep waiting who could go on
@@ -78,9 +74,10 @@ class AgentRegistry:
         settings: AgentSettings,
         on_change: OnChange,
         *,
-        on_agent: Callable[[str], None] = _ignore,
+        on_agent: Callable[[str], None] = ignore,
         may_write: Callable[[], bool] = _always,
         token: Token | None = None,
+        on_visible: OnVisible = ignore,
     ) -> None:
         self.name = name
         self._token = token or Token("")
@@ -104,6 +101,7 @@ class AgentRegistry:
             self._agent_changed,
             may_write,
             self._claim,
+            on_visible,
         )
         if settings.host:
             self._want({FIXED: settings.host})

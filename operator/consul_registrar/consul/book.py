@@ -10,7 +10,8 @@ from collections.abc import Set as AbstractSet
 from dataclasses import replace
 
 from consul_registrar.actual import Actual
-from consul_registrar.consul.drift import Catalog, Ledger, Things, differences, shown
+from consul_registrar.consul.drift import SETTLE, Catalog, Ledger, Things, differences, shown
+from consul_registrar.consul.registry import OnVisible, ignore
 from consul_registrar.consul.wire import Held, Reader
 from consul_registrar.model import META_HASH, Check, Health, Instance, Key, RegistrationKey
 
@@ -32,11 +33,21 @@ def may_be_reaped(instance: Instance) -> bool:
 class Book:
     """What is known of one agent's node."""
 
-    def __init__(self, node: str, reader: Reader, actual: Actual, reaped: dict[Subject, None]) -> None:
+    def __init__(
+        self,
+        node: str,
+        reader: Reader,
+        actual: Actual,
+        reaped: dict[Subject, None],
+        on_visible: OnVisible = ignore,
+    ) -> None:
         self.node = node
         self.reader = reader
         self._actual = actual
         self._reaped = reaped
+        self._on_visible = on_visible
+        self._invisible: dict[str, int] = {}
+        self._looked_for = math.inf
         self._held: dict[str, Held] = {}
         self._ledger = Ledger()
         self._critical_since: dict[str, float] = {}
@@ -59,8 +70,10 @@ class Book:
         return any(not self._actual.written_since(self.node, instance_id, began) for instance_id in gone)
 
     def look_again_at(self) -> float:
-        """When both sides must be read again, to confirm what looks wrong; infinity for never."""
-        return self._ledger.ripe_at()
+        """When both sides must be read again, to confirm what looks wrong, or to see what was written; infinity for
+        never.
+        """
+        return min(self._ledger.ripe_at(), self._looked_for)
 
     def not_pushed(self) -> int:
         """How many instances stay wrong in the catalog although they were written anew."""
@@ -115,6 +128,7 @@ class Book:
             self._stands(held.instance)
         self._notice_critical(now)
         self._watched = True
+        self._notice_visible(catalog)
         seen = [self._seen(held.instance, self._judge(held, catalog, now)) for held in read.values()]
         return self._actual.replace(self.node, seen, began)
 
@@ -140,6 +154,24 @@ class Book:
         self._ledger.forget(instance_id)
         self.renewed(instance_id)
         self._actual.remove(self.node, instance_id)
+
+    def await_visible(self, instance_id: str, version: int | None, now: float) -> None:
+        """What was decided on this version of a Pod was acknowledged. The catalog may have been read since, with it."""
+        if version is not None:
+            self._invisible[instance_id] = version
+            self._looked_for = min(self._looked_for, now + SETTLE)
+
+    def _notice_visible(self, catalog: Catalog | None) -> None:
+        """What was written is compared with a catalog that was read after it, or during it: both will do."""
+        self._looked_for = math.inf
+        if catalog is None:
+            return
+        for instance_id in [one for one in self._invisible if self._is_visible(one, catalog)]:
+            self._on_visible(self._invisible.pop(instance_id))
+
+    def _is_visible(self, instance_id: str, catalog: Catalog) -> bool:
+        held = self._held.get(instance_id)
+        return not differences(held, catalog) if held else instance_id not in catalog.services
 
     def _edit(self, instance_id: str, check_id: str, now: float, edit: Edit) -> None:
         held = self._held.get(instance_id)

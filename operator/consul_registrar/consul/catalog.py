@@ -26,7 +26,7 @@ from consul_registrar.consul.catalog_writer import CatalogWriter
 from consul_registrar.consul.errors import ConsulError, NotSent
 from consul_registrar.consul.holders import holders
 from consul_registrar.consul.placement import choose
-from consul_registrar.consul.registry import OnChange, RegistryStatus, TokenStatus
+from consul_registrar.consul.registry import OnChange, OnVisible, RegistryStatus, TokenStatus, ignore
 from consul_registrar.consul.strangers import remove, strangers
 from consul_registrar.consul.token import Token, introduction
 from consul_registrar.consul.transport import Access, Endpoint, Params, Transport
@@ -63,10 +63,6 @@ class CatalogSettings:
     esm: str = "consul-esm"
 
 
-def _ignore(_label: str) -> None:
-    return None
-
-
 def _unheard(_operation: str, _cause: str, _node: str, _error: ConsulError | None) -> None:
     return None
 
@@ -80,7 +76,8 @@ class CatalogRegistry:
 
     `on_change` is called for what reads find, not for our own acknowledged writes. `on_agent` is called with ""
     whenever `place` may answer otherwise. `may_write` is asked before each request that writes, `wrote`
-    called with what is written of virtual nodes: operation, cause, node, error.
+    called with what is written of virtual nodes: operation, cause, node, error. `on_visible` gets the Pod's version of
+    each change that is acknowledged: the catalog holds it from then on.
     """
 
     batch = 64  # with a check each that is a full transaction
@@ -92,10 +89,11 @@ class CatalogRegistry:
         settings: CatalogSettings,
         on_change: OnChange,
         *,
-        on_agent: Callable[[str], None] = _ignore,
+        on_agent: Callable[[str], None] = ignore,
         may_write: Callable[[], bool] = _always,
         token: Token | None = None,
         wrote: Callable[[str, str, str, ConsulError | None], None] = _unheard,
+        on_visible: OnVisible = ignore,
     ) -> None:
         self.name = name
         self._token = token or Token("")
@@ -104,6 +102,7 @@ class CatalogRegistry:
         self._may_write = may_write
         self._on_change = on_change
         self._on_agent = on_agent
+        self._on_visible = on_visible
         self._actual = Actual(cluster, name)
         self._reaped: dict[Subject, None] = {}
         self._servers = self._connect()
@@ -274,7 +273,11 @@ class CatalogRegistry:
             return [NotSent(self.status().reason) for _ in changes]
         elsewhere = {at for at, change in enumerate(changes) if self._is_elsewhere(change)}
         here = iter(await self._writer.apply([c for at, c in enumerate(changes) if at not in elsewhere]))
-        return [await self._adopt(c) if at in elsewhere else next(here) for at, c in enumerate(changes)]
+        outcomes = [await self._adopt(c) if at in elsewhere else next(here) for at, c in enumerate(changes)]
+        for change, error in zip(changes, outcomes, strict=True):
+            if error is None:
+                self._on_visible(change.evidence.pod)
+        return outcomes
 
     def _is_elsewhere(self, change: Change) -> bool:
         """Only what is adopted can stand on a node that is none of ours."""

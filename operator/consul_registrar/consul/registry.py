@@ -3,7 +3,7 @@
 What to write is decided elsewhere (`plan.py`); an adapter decides how, and where an instance can stand.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from typing import Protocol
@@ -51,6 +51,14 @@ class OnChange(Protocol):
     """
 
     def __call__(self, keys: AbstractSet[Key], *, routine: bool = False) -> None: ...
+
+
+OnVisible = Callable[[int | None], None]
+"""Called once the catalog holds a change, with the version of the Pod that it was decided on; None for no Pod."""
+
+
+def ignore(_about: object) -> None:
+    """Nobody wants to know."""
 
 
 class Registry(Protocol):

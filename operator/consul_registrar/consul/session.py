@@ -11,6 +11,7 @@ are written by `sender.py`.
 import asyncio
 import logging
 import random
+import time
 from collections.abc import Callable, Sequence
 from collections.abc import Set as AbstractSet
 from contextlib import suppress
@@ -25,7 +26,7 @@ from consul_registrar.consul.answers import Answer
 from consul_registrar.consul.book import Book, Subject
 from consul_registrar.consul.errors import ConsulError, Misdirected, NotSent, OutcomeUnknown, Stale
 from consul_registrar.consul.identity import identify, load_balanced, replaced
-from consul_registrar.consul.registry import OnChange
+from consul_registrar.consul.registry import OnChange, OnVisible, ignore
 from consul_registrar.consul.sender import Sender
 from consul_registrar.consul.transport import RETRY, Access, Client, Endpoint, Params, Transport
 from consul_registrar.consul.wire import Identity, Reader
@@ -52,7 +53,8 @@ class Scope:
     """What the sessions of one registry share.
 
     `on_change` gets keys, `on_agent` the session's label when it becomes ready or stops being so. `may_write` is asked
-    before each write. `claim` says whether a Consul node is this label's alone.
+    before each write. `claim` says whether a Consul node is this label's alone. `on_visible` gets the Pod's version of
+    a change that the catalog was seen to hold.
     """
 
     cluster: str
@@ -64,6 +66,7 @@ class Scope:
     on_agent: Callable[[str], None]
     may_write: Callable[[], bool]
     claim: Callable[[str, str], bool]
+    on_visible: OnVisible = ignore
     reaped: dict[Subject, None] = field(default_factory=dict)
 
 
@@ -145,13 +148,15 @@ class AgentSession:
                 outcomes[at] = await self._send(changes[at])
 
     async def _send(self, change: Change) -> ConsulError | None:
-        if not self.ready or self._book is None or change.node != self.node:
+        book = self._book  # another agent's takes its place when that answers
+        if not self.ready or book is None or change.node != self.node:
             return NotSent(self.reason)
         if not self._scope.may_write():
             return NotSent(Reason("NotLeading", "this process doesn't lead, so it writes nothing"))
         try:
             version = self.identity.version if self.identity else ""
-            await Sender(self._client, self._book, version).send(change)
+            await Sender(self._client, book, version).send(change)
+            book.await_visible(change.id, change.evidence.pod, time.monotonic())
         except ConsulError as error:
             if self._watch is not None and isinstance(error, OutcomeUnknown | NotSent | Stale):
                 self._watch.wake()
@@ -225,9 +230,8 @@ class AgentSession:
             scope.on_change(scope.actual.forget(self._book.node))
             self._book = None
         if self._book is None:
-            self._book = Book(
-                identity.node, Reader(identity.node, scope.cluster, scope.connection), scope.actual, scope.reaped
-            )
+            reader = Reader(identity.node, scope.cluster, scope.connection)
+            self._book = Book(identity.node, reader, scope.actual, scope.reaped, scope.on_visible)
         self.identity = identity
         with suppress(ConsulError):
             self.leader = await self._client.status.leader()

@@ -86,6 +86,54 @@ def test_tags_may_be_edited_in_the_catalog_where_the_instance_says_so():
     assert differences(Held(free), catalog(replace(free, tags=("edited",)))) == {}
 
 
+def test_what_was_written_is_visible_once_the_catalog_holds_it_as_the_agent_does(actual):
+    visible: list = []
+    book = Book("n", Reader("n", "tests", "c"), actual, {}, visible.append)
+    book.registered(Held(instance()), 100.0)
+    book.await_visible("i", 7, 100.0)
+    began = actual.begin()
+    book.take([Held(instance())], None, began, 100.1)
+    book.take([Held(instance())], catalog(None), began, 100.2)
+    book.take([Held(instance())], catalog(instance(health=Health.CRITICAL)), began, 100.3)
+    assert visible == []
+    book.take([Held(instance())], catalog(instance()), began, 100.4)
+    assert visible == [7]
+    book.take([Held(instance())], catalog(instance()), began, 100.5)
+    assert visible == [7], "measured once"
+
+
+def test_a_removal_is_visible_once_the_catalog_holds_it_no_more(actual):
+    visible: list = []
+    book = Book("n", Reader("n", "tests", "c"), actual, {}, visible.append)
+    book.take([Held(instance())], catalog(instance()), actual.begin(), 100.0)
+    book.removed("i")
+    book.await_visible("i", 8, 100.1)
+    began = actual.begin()
+    book.take([], catalog(instance()), began, 100.2)
+    assert visible == []
+    book.take([], catalog(None), began, 100.3)
+    assert visible == [8]
+
+
+def test_a_write_whose_push_was_read_before_its_answer_came_is_looked_for_once_more(actual):
+    visible: list = []
+    book = Book("n", Reader("n", "tests", "c"), actual, {}, visible.append)
+    began = actual.begin()
+    book.take([], catalog(instance()), began, 100.0)
+    book.registered(Held(instance()), 100.1)
+    book.await_visible("i", 7, 100.1)
+    assert book.look_again_at() == 100.1 + SETTLE
+    book.take([Held(instance())], catalog(instance()), actual.begin(), 101.2)
+    assert visible == [7]
+    assert book.look_again_at() == float("inf")
+
+
+def test_what_no_pod_led_to_is_waited_for_by_nobody(book):
+    book.registered(Held(instance()), 100.0)
+    book.await_visible("i", None, 100.0)
+    assert book.look_again_at() == float("inf")
+
+
 def test_what_is_wrong_is_shown_so_that_it_is_written_again_and_can_be_removed():
     seen = shown(instance(), {"i": None, "i:a": None})
     assert seen.owner == instance().owner
