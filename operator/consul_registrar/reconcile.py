@@ -65,7 +65,7 @@ class NoNews:
     again: float | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class Stands:
     """What was said stands, as a fresh read has confirmed. `again`: seconds until another look."""
 
