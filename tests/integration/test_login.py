@@ -1,13 +1,17 @@
 """A token that is got by logging in with an auth method of type kubernetes, which asks the real API server."""
 
+import subprocess
+import sys
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 from operator_world import (
     CRDS,
+    REPOSITORY,
     RESOURCES,
     Operator,
     World,
@@ -27,6 +31,7 @@ node_prefix "" { policy = "write" }
 service_prefix "" { policy = "write" }
 key_prefix "consul-registrar/" { policy = "write" }
 """
+SCRIPT = REPOSITORY / "manifests/helm/consul-registrar/files/find_in_consul.py"
 ACCOUNT = "consul-registrar"
 MINUTE = "60s"
 """The shortest life that Consul lets an auth method give to its tokens."""
@@ -182,6 +187,35 @@ def test_a_token_that_was_revoked_is_replaced_once_the_login_is_let_in(
     assert one.shown() != first
     world.kubectl("scale", "deployment", one.name, "--replicas=2")
     world.passing(one.name, 2)
+
+
+def test_the_charts_own_test_rests_on_the_status_where_it_cannot_log_in_itself(
+    guarded: Cluster, operator: Operator, tmp_path: Path
+) -> None:
+    one = LoggedIn(guarded, tmp_path)
+    world = World(guarded, "default")
+    world.apply(deployment(one.name, 1))
+    ((name, pod),) = eventually(lambda: list(world.pods(one.name).items()))
+    world.kubectl("label", "pod", name, f"consul-registrar.dev/test={one.name}")
+    (tmp_path / "token").write_text(guarded.token)
+    (tmp_path / "ca.crt").write_text(guarded.api.certificate.read_text())
+    api = urlsplit(guarded.api_url)
+    environment = {
+        "ACCOUNT": str(tmp_path),
+        "KUBERNETES_SERVICE_HOST": str(api.hostname),
+        "KUBERNETES_SERVICE_PORT": str(api.port),
+        "POD_NAME": name,
+        "POD_UID": pod["metadata"]["uid"],
+        "POD_NAMESPACE": "default",
+        "RELEASE": one.name,
+        "CONNECTION": one.name,
+        "TIMEOUT": "60",
+    }
+    done = subprocess.run([sys.executable, SCRIPT], env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "Consul isn't asked" in done.stdout
+    assert '"service":"consul-registrar-test"' in operator.log.replace(" ", ""), "it was registered all the same"
+    eventually(lambda: one.consul.request("GET", "/v1/health/service/consul-registrar-test") == [])
 
 
 def test_an_account_that_no_rule_binds_is_refused(guarded: Cluster, operator: Operator, tmp_path: Path) -> None:
