@@ -19,6 +19,7 @@ from devcluster.build import BuildError, ensure_tools
 from devcluster.cluster import DEV, Cluster, Options, link_programs
 from devcluster.net import NoAddressesError
 from devcluster.process import StartError, end_recorded, recorded
+from devcluster.tools import PROMQL, TOOLS
 
 REPOSITORY = DEV.parent
 
@@ -111,7 +112,7 @@ def status(state: Path) -> None:
 @main.command()
 def build() -> None:
     """Build the tools that are missing."""
-    ensure_tools(say=_say)
+    ensure_tools(_say, (*TOOLS, PROMQL))
     click.echo("All tools are built.")
 
 

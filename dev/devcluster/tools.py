@@ -116,6 +116,9 @@ HELM = Tool(
     "-X helm.sh/helm/v3/pkg/chartutil.k8sVersionMajor=1 -X helm.sh/helm/v3/pkg/chartutil.k8sVersionMinor=36",
 )
 
+PROMQL = Tool("promql", module="github.com/prometheus/prometheus", package=".", build_seconds=80)
+"""Evaluates alerts and the dashboard's expressions with Prometheus' own engine (`dev/tools/promql/main.go`)."""
+
 TOOLS = (ETCD, HYPERKUBE, CONSUL, KWOK, HELM)
 
 COREDNS = Tool("coredns", module="github.com/coredns/coredns", package=".", build_seconds=60)
