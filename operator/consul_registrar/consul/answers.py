@@ -31,6 +31,9 @@ of its log: with what stood there long ago. For the first read after Consul was 
 _SHOWN = 300
 """How many characters of an answer's text go into a message."""
 
+LONGEST = 60.0
+"""Seconds for which a `Retry-After` is heeded at most. Consul sends none; the word of a proxy mustn't blind us."""
+
 
 @record(frozen=True, slots=True)
 class Request:
@@ -92,7 +95,7 @@ def _not_sent(_request: Request, reason: Reason, _answer: Answer) -> ConsulError
 
 def _throttled(_request: Request, reason: Reason, answer: Answer) -> ConsulError:
     after = answer.headers.get("Retry-After", "")
-    return Throttled(reason, float(after) if after.isdecimal() else None)
+    return Throttled(reason, min(float(after), LONGEST) if after.isdecimal() else None)
 
 
 def _denied(_request: Request, reason: Reason, _answer: Answer) -> ConsulError:

@@ -19,6 +19,9 @@ import msgspec
 
 from consul_registrar.model import Reason
 
+#: Seconds for which a `Retry-After` is heeded at most. The API server asks for few; a proxy may ask for an hour.
+LONGEST = 60.0
+
 
 class KubeError(Exception):
     """Base of the tree; never raised itself."""
@@ -131,6 +134,6 @@ def message_of(body: bytes) -> str:
 def seconds_of(header: str | None) -> float | None:
     """The seconds of a `Retry-After` header; None where it is missing or a date (which the API server never sends)."""
     try:
-        return max(0.0, float(header)) if header else None
+        return min(max(0.0, float(header)), LONGEST) if header else None
     except ValueError:
         return None

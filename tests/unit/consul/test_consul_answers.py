@@ -59,6 +59,11 @@ def test_throttling_says_how_long_to_wait():
     assert failure(WRITE, Answer(429, {"Retry-After": "Wed, 21 Oct"}, b"")).after is None
 
 
+@pytest.mark.parametrize("asked", ["3600", "9" * 400])
+def test_who_asks_for_an_hour_is_left_alone_for_a_minute(asked):
+    assert failure(READ, Answer(429, {"Retry-After": asked}, b"")).after == 60.0
+
+
 def test_headers_are_read():
     answer = Answer(200, {"X-Consul-Index": "12", "X-Consul-KnownLeader": "false"})
     assert (answer.index, answer.known_leader, answer.filtered) == (12, False, False)

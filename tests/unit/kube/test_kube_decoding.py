@@ -226,8 +226,10 @@ def test_a_status_that_is_not_listed_is_never_repeated_unchanged() -> None:
     assert isinstance(error_of(415, "type"), Invalid)
 
 
-@pytest.mark.parametrize(("header", "seconds"), [(None, None), ("3", 3.0), ("Wed, 21 Oct", None)])
-def test_retry_after_is_seconds_or_nothing(header: str | None, seconds: float | None) -> None:
+@pytest.mark.parametrize(
+    ("header", "seconds"), [(None, None), ("3", 3.0), ("Wed, 21 Oct", None), ("3600", 60.0), ("inf", 60.0)]
+)
+def test_retry_after_is_a_minute_at_most_or_nothing(header: str | None, seconds: float | None) -> None:
     assert seconds_of(header) == seconds
 
 
