@@ -106,6 +106,7 @@ class Operator:
             self._cluster,
             gatherer,
             age=lambda t: time.time() - times.epoch(t),
+            clock=time.monotonic,
             doubt=self._doubt,
         )
         self._standby = Standby(self._cache, self._queue, self._lifecycle, self._reconciler, self._secrets)

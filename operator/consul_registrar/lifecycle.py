@@ -25,6 +25,8 @@ logger = logging.getLogger(__name__)
 
 #: Seconds after which a deleted registration lets go although its Consul can't be cleaned (design chapter 4).
 LETS_GO_AFTER = 600.0
+#: Seconds for which this process has tried by then: what was deleted while none ran has had no chance yet.
+_TRIES = 60.0
 _LOOKS_AGAIN = 0.3
 _READS_ANEW = 30.0  # seconds; a read that takes longer is begun again
 _IS_FORGOTTEN = 30.0  # seconds between two looks whether all that it left is gone; that may be held for long
@@ -52,6 +54,7 @@ class Lifecycle:
         finalizers: Finalizers,
         gatherer: Gatherer,
         age: Callable[[str], float],
+        clock: Callable[[], float],
         doubt: Callable[[], None],
     ) -> None:
         self._cache = cache
@@ -61,7 +64,9 @@ class Lifecycle:
         self._finalizers = finalizers
         self._gatherer = gatherer
         self._age = age
+        self._clock = clock
         self._doubt = doubt
+        self._tried_since: dict[RegistrationKey, float] = {}
 
     async def reconcile(self, key: RegistrationKey) -> None:
         """Put its subjects on the queue and see to its beginning and its end. Never raises."""
@@ -87,6 +92,8 @@ class Lifecycle:
         finally:
             self.look(key)
         registration = self._cache.registrations.get(key)
+        if registration is None or not registration.deleting:
+            self._tried_since.pop(key, None)
         if registration is None:
             return
         if registration.deleting:
@@ -167,7 +174,9 @@ class Lifecycle:
         self._queue.add_after(Key(registration.key), _LOOKS_AGAIN)
 
     def _overdue(self, registration: Registration) -> bool:
-        return self._age(registration.meta.deleted) > LETS_GO_AFTER
+        now = self._clock()
+        tried = now - self._tried_since.setdefault(registration.key, now)
+        return self._age(registration.meta.deleted) > LETS_GO_AFTER and tried > _TRIES
 
 
 def _endpoints(registration: Registration | None) -> set[str]:

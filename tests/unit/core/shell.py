@@ -249,6 +249,7 @@ class World:
             self.cluster,
             gatherer,
             age=lambda _: self.age,
+            clock=elapsed,
             doubt=lambda: self.doubts.append(elapsed()),
         )
         self.standby = Standby(self.cache, self.queue, self.lifecycle, self.reconciler, self.secrets)

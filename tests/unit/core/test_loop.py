@@ -725,7 +725,7 @@ async def test_a_consul_that_cannot_be_cleaned_blocks_deletion_for_a_while_only(
         assert world.cluster.finalizers == []
         assert world.cluster.ready == ("False", "DeregistrationBlocked")
         world.age = 601.0
-        await passes(5)
+        await passes(60)
     assert "removed" in world.cluster.finalizers
 
 
@@ -757,6 +757,31 @@ async def test_a_connection_that_is_not_set_up_yet_keeps_what_names_it() -> None
         await passes(5)
         assert world.cluster.finalizers == []
     assert world.cluster.ready == ("False", "DeregistrationBlocked")
+
+
+@pytest.mark.parametrize("policy", ["Orphan", "Deregister"])
+@instantly
+async def test_what_was_deleted_long_ago_while_no_operator_ran_is_cleaned_before_it_goes(policy: str) -> None:
+    """Else its instances were absences that nobody asked for: held, and removed whatever the policy says."""
+    world = World()
+    left: list[Any] = []
+
+    async def remove(_: Any) -> None:
+        left.append([i.owner for i in world.consul.held])
+
+    world.cluster.remove = remove  # type: ignore[method-assign]
+    async with world.running():
+        world.apply(body(**HELD))
+        world.run_pod(pod())
+        await passes()
+        world.age, world.consul.ready = 3600.0, False
+        world.apply(body(of_pods(deletionPolicy=policy), generation=4, deletionTimestamp=NOW, **HELD))
+        await passes(20)
+        assert left == []
+        world.consul.ready = True
+        world.reconsider()
+        await passes(5)
+    assert left[0] == ([None] if policy == "Orphan" else [])
 
 
 @instantly
