@@ -6,6 +6,7 @@ goes into status, and is found there after a restart. The clock (seconds since t
 """
 
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -47,11 +48,15 @@ class Reaped:
         self._entries: dict[RegistrationKey, dict[tuple[str, str], Entry]] = {}
 
     def load(self, key: RegistrationKey, recorded: Iterable[Mapping[str, Any]], epoch: Callable[[str], float]) -> None:
-        """Take what status recorded before a restart; `epoch` turns a time into seconds."""
+        """Take what status recorded before a restart; `epoch` turns a time into seconds.
+
+        What has a time that `epoch` can't read (ValueError) was written by somebody else, and is passed over.
+        """
         for entry in recorded:
             where = (entry["subject"], entry["connection"])
-            loaded = Entry(entry["name"], epoch(entry["at"]), entry["attempts"], entry["seen"])
-            self._entries.setdefault(key, {}).setdefault(where, loaded)
+            with suppress(ValueError):
+                loaded = Entry(entry["name"], epoch(entry["at"]), entry["attempts"], entry["seen"])
+                self._entries.setdefault(key, {}).setdefault(where, loaded)
 
     def notice(self, where: Where, name: str, seen: str, now: float) -> None:
         """The agent has removed the instance."""
@@ -68,10 +73,10 @@ class Reaped:
         return (subject, connection) in self._entries.get(key, {})
 
     def waits(self, where: Where, seen: str, now: float) -> float | None:
-        """For how many seconds it is to be left alone; None: register it (again)."""
+        """For how many seconds it is to be left alone; None: register it (again), also where the clock was set back."""
         key, subject, connection = where
         entry = self._entries.get(key, {}).get((subject, connection))
-        if entry is None or entry.tried or entry.seen != seen or now >= entry.due:
+        if entry is None or entry.tried or entry.seen != seen or not entry.at <= now < entry.due:
             return None
         return entry.due - now
 

@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 
+from consul_registrar import times
 from consul_registrar.reaping import Reaped, Where, looks
 from unit.core.build import KEY, pod, registration
 
@@ -90,6 +91,19 @@ def test_what_is_recorded_is_known_after_a_restart() -> None:
     after.load(KEY, recorded, float)
     assert after.waits(WHERE, SEEN, 1010.0) == before.waits(WHERE, SEEN, 1010.0) == 110
     assert after.recorded(KEY, str) == recorded
+
+
+def test_a_clock_that_was_set_back_makes_nobody_wait_for_longer() -> None:
+    assert reaped(1, at=90_000.0).waits(WHERE, SEEN, 3_600.0) is None
+
+
+def test_a_time_that_is_none_was_written_by_somebody_else_and_is_passed_over() -> None:
+    """The API server takes it."""
+    after = Reaped()
+    good = reaped(1).recorded(KEY, times.text)[0]
+    after.load(KEY, [good | {"at": "0000-01-01T00:00:00Z", "subject": "uid-0"}, good], times.epoch)
+    assert after.waits((KEY, "uid-0", "default"), SEEN, 0.0) is None
+    assert after.waits(WHERE, SEEN, 0.0) == 60
 
 
 def test_what_is_known_is_not_overwritten_by_what_was_recorded() -> None:
