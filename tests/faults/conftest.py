@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Iterator
 
 import pytest
-from coverage_table import RUNS
+from coverage_table import RUNS, known_runs, merged
 from fault_world import Arena, Count, playing
 from operator_world import truth
 
@@ -69,11 +69,12 @@ def pytest_runtest_logreport(report: pytest.TestReport) -> None:
         _runs[test] += sum(int(str(value)) for name, value in properties if name == "runs") or 1
 
 
-def pytest_sessionfinish(session: pytest.Session) -> None:
+def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
     """Keep the numbers for COVERAGE.md. A selection never lowers what a session of all has counted."""
-    before = json.loads(RUNS.read_text()) if RUNS.exists() else {}
-    all_of_them = not session.config.option.markexpr and not session.config.option.keyword
-    counted = {test: runs if all_of_them else max(runs, before.get(test, 0)) for test, runs in _runs.items()}
-    if counted:
+    options = session.config.option
+    selected = options.markexpr or options.keyword or any("::" in path for path in session.config.args)
+    if _runs:
         RUNS.parent.mkdir(exist_ok=True)
-        RUNS.write_text(json.dumps(before | counted, indent=1))
+        played = exitstatus in {pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED}
+        whole = played and not (selected or session.shouldstop or session.shouldfail)
+        RUNS.write_text(json.dumps(merged(known_runs(), _runs, whole=whole), indent=1))
