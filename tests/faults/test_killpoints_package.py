@@ -7,6 +7,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import urlsplit
@@ -207,6 +208,27 @@ def test_an_effect_can_come_after_its_answer(server: Server, network: Network) -
     network.inject(is_write, faults.delayed_effect(0.3))
     assert ask(url, "PUT", "/v1/kv/a", b"1") == (200, b"")
     assert server.kept == {}
+    until(lambda: server.kept == {"/v1/kv/a": b"1"})
+
+
+def test_an_answer_can_end_after_each_number_of_bytes(server: Server, network: Network) -> None:
+    url = network.proxy("one", server.url)
+    cut = faults.Cut(step=10)
+    network.inject(is_write, cut, times=None)
+    answer = None
+    while answer != (200, b"{}"):
+        with suppress(OSError, http.client.HTTPException):
+            answer = ask(url, "PUT", f"/v1/kv/{cut.cuts}", b"1")
+    assert cut.cuts > 3
+    assert server.kept.keys() == {f"/v1/kv/{n}" for n in range(cut.cuts + 1)}, "each was applied"
+
+
+def test_a_write_can_be_applied_once_more_later(server: Server, network: Network) -> None:
+    url = network.proxy("one", server.url)
+    network.inject(is_write, faults.repeated(0.3))
+    assert ask(url, "PUT", "/v1/kv/a", b"1") == (200, b"{}")
+    assert ask(url, "PUT", "/v1/kv/a", b"2") == (200, b"{}")
+    assert server.kept == {"/v1/kv/a": b"2"}
     until(lambda: server.kept == {"/v1/kv/a": b"1"})
 
 

@@ -1,15 +1,15 @@
 """What can happen to a request and its answer. A fault is an async function of a `Call`; most are two lines.
 
 "before" the write takes effect: `refused`, `answered`, `held`. "after" it: `lost_answer`, `answered_after`,
-`torn_answer`, `cut_short`, `withheld_answer`. The rest concerns time, streams and old news.
+`torn_answer`, `cut_short`, `withheld_answer`, `Cut`. The rest concerns time, streams and old news.
 """
 
 import asyncio
 import json
 from collections.abc import AsyncIterator, Callable, Iterable
 
-from killpoints.network import Answer, Call, Fault, pass_on
-from killpoints.wire import Head
+from killpoints.network import Answer, Call, Fault, Hurt, pass_on
+from killpoints.wire import Head, end_of, framed
 
 Headers = Iterable[tuple[str, str]]
 JSON = (("Content-Type", "application/json"),)
@@ -61,6 +61,30 @@ async def torn_answer(call: Call) -> None:
     raise call.reset()
 
 
+class Cut:
+    """Applied; the connection ends in order (no reset) in the midst of the answer, after so many bytes: each time
+    `step` more, until a whole answer has passed; then it begins anew. `cuts`: how often that was.
+    """
+
+    def __init__(self, step: int = 1) -> None:
+        self.cuts = 0
+        self._step = step
+        self._after = 0
+
+    async def __call__(self, call: Call) -> None:
+        after, self._after = self._after, self._after + self._step
+        answer = await call.forward()
+        head = answer.head.encode()
+        pieces = [framed(answer.head, piece) async for piece in answer.body if piece]
+        raw = b"".join([head, *pieces, end_of(answer.head)])
+        await call.send(raw[:after])
+        if after >= len(raw):
+            self._after = 0
+        else:
+            self.cuts += 1
+        raise Hurt
+
+
 def answered_after(status: int, text: str = "", headers: Headers = ()) -> Fault:
     """Applied, and then answered as if it were not, or nobody knew."""
 
@@ -97,11 +121,25 @@ def delayed_effect(seconds: float, status: int = 200, text: str = "") -> Fault:
 
     async def fault(call: Call) -> None:
         await call.reply(status, text.encode())
-        task = asyncio.create_task(_apply(call, seconds))
-        _promised.add(task)
-        task.add_done_callback(_promised.discard)
+        _promise(call, seconds)
 
     return fault
+
+
+def repeated(seconds: float) -> Fault:
+    """Applied, and applied once more after a while: a proxy that tries again what it takes for lost."""
+
+    async def fault(call: Call) -> None:
+        _promise(call, seconds)
+        await pass_on(call)
+
+    return fault
+
+
+def _promise(call: Call, seconds: float) -> None:
+    task = asyncio.create_task(_apply(call, seconds))
+    _promised.add(task)
+    task.add_done_callback(_promised.discard)
 
 
 _promised: set[asyncio.Task[None]] = set()
