@@ -17,6 +17,7 @@ from urllib.parse import urlsplit
 
 from consul_registrar import metrics
 from consul_registrar.api import connection as api
+from consul_registrar.api.base import milliseconds
 from consul_registrar.api.connection import ConsulConnectionSpec, SecretKeyRef, Source
 from consul_registrar.consul import (
     VIRTUAL_NODES,
@@ -153,6 +154,9 @@ class ConsulConnections:
     def _registry(
         self, name: str, spec: ConsulConnectionSpec, uid: str, access: Access, token: Token
     ) -> ClaimedRegistry:
+        def wrote(operation: str, cause: str, node: str, error: ConsulError | None) -> None:
+            self._wrote(name, operation, cause, error, node)
+
         def make(
             on_change: OnChange, on_agent: Callable[[str], None], may_write: Callable[[], bool]
         ) -> AgentRegistry | CatalogRegistry:
@@ -160,13 +164,12 @@ class ConsulConnections:
                 catalog = _catalog_settings(spec, access)
                 return CatalogRegistry(
                     name, self._cluster, catalog, on_change, on_agent=on_agent, may_write=may_write, token=token,
-                    on_visible=metrics.pod_visible,
-                    wrote=lambda operation, cause, node, error: self._wrote(name, operation, cause, error, node),
+                    on_visible=metrics.pod_visible, wrote=wrote,
                 )  # fmt: skip
             agents = _agent_settings(spec, access)
             return AgentRegistry(
                 name, self._cluster, agents, on_change, on_agent=on_agent, may_write=may_write, token=token,
-                on_visible=metrics.pod_visible,
+                on_visible=metrics.pod_visible, wrote=wrote,
             )  # fmt: skip
 
         claim = Name(self._cluster, uid, spec.take_over_from or "", observes=spec.policy == "Observe")
@@ -259,11 +262,12 @@ def _access(spec: ConsulConnectionSpec, tls: Tls) -> Access:
 
 def _agent_settings(spec: ConsulConnectionSpec, access: Access) -> AgentSettings:
     datacenter = spec.datacenter or ""
+    dead_man = milliseconds(spec.dead_man.after) if spec.dead_man else 0
     if spec.node_agents is not None:
         agents = spec.node_agents
-        return AgentSettings("", agents.address_type, agents.port, agents.scheme, datacenter, access)
+        return AgentSettings("", agents.address_type, agents.port, agents.scheme, datacenter, access, dead_man)
     host, port, scheme = _address((spec.addresses or [""])[0])
-    return AgentSettings(host=host, port=port, scheme=scheme, datacenter=datacenter, access=access)
+    return AgentSettings(host=host, port=port, scheme=scheme, datacenter=datacenter, access=access, dead_man=dead_man)
 
 
 def _catalog_settings(spec: ConsulConnectionSpec, access: Access) -> CatalogSettings:

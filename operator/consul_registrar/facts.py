@@ -33,6 +33,7 @@ class Facts:
     `registration` is None where none exists (any more). `place` is the Consul node to stand on, or why there is none.
     `standing` is what this owner has in Consul for the subject now; `strangers`: what is nobody's and may be adopted.
     `name_taken`: why the name that field paths have made is not its own. `exposed`: the Service, for one address of it.
+    `heartbeat`: the ID of what an instance hangs on (`dead_man.py`), "" for nothing.
     `unwritable`: Consul has refused for good just what it wants.
     """
 
@@ -50,4 +51,5 @@ class Facts:
     secrets: Secrets = field(default_factory=dict)
     check_terms: CheckTerms | None = None
     exposed: Exposed | None = None
+    heartbeat: str = ""
     unwritable: bool = False

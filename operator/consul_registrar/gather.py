@@ -16,6 +16,7 @@ from consul_registrar.api.connection import ConsulConnectionSpec
 from consul_registrar.cache import Cache
 from consul_registrar.causes import asked
 from consul_registrar.consul.registry import Registry
+from consul_registrar.dead_man import heartbeat_id
 from consul_registrar.desired import Kept, Present, desired
 from consul_registrar.exposure import subjects_of
 from consul_registrar.facts import Facts
@@ -88,6 +89,7 @@ class Gatherer:
             check_terms=self._check_terms(terms),
             secrets=self._secrets.values(registration) if registration and registration.secrets else {},
             exposed=exposed,
+            heartbeat=heartbeat_id(self._cluster, registry.name) if terms and terms.dead_man else "",
         )
         if (key, subject, registry.name) in self._refused:
             facts = replace(facts, unwritable=self._is_refused(facts))

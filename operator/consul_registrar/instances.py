@@ -17,6 +17,7 @@ from consul_registrar.api.registration import (
     ServiceRegistrationSpec,
 )
 from consul_registrar.checks import Target, Unpublishable, checks_of, named_ports, published_port, service_port
+from consul_registrar.dead_man import hung_on
 from consul_registrar.exposure import address_of, values_of
 from consul_registrar.facts import Facts
 from consul_registrar.filling import meta_of, name_of, tagged_of, tags_hash, tags_of, weights_of
@@ -92,6 +93,7 @@ def _instance(facts: Facts, place: str, service: str, spec: Service, made: _Made
     tags = tuple(sorted({*tags_of(spec.tags, made.values), *made.tags}))
     asked = {model.META_TAGS: tags_hash(tags)} if spec.enable_tag_override else {}
     own = {**made.meta, **_owner_meta(facts.owner), **made.own, **asked}
+    checks = hung_on(facts.heartbeat, made.id, made.checks)
     return Instance(
         node=place,
         id=made.id,
@@ -99,8 +101,8 @@ def _instance(facts: Facts, place: str, service: str, spec: Service, made: _Made
         address=made.address,
         port=made.port,
         tags=tags,
-        meta=meta_of(spec.meta, made.values, own, made.checks),
-        checks=made.checks,
+        meta=meta_of(spec.meta, made.values, own, checks),
+        checks=checks,
         tag_override=spec.enable_tag_override,
         weights=weights_of(made.weights or spec.weights, made.values),
         tagged=tagged_of(spec),

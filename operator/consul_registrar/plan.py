@@ -16,7 +16,7 @@ owner has. Which instance should stand is decided in `desired.py`; whether a rem
     present   also elsewhere               … all of the above first, then deregister the other (make before break);
                                            what is new begins with the health of what it replaces
     absent    something                    deregister; if it is unready, feed its readiness first
-    orphaned  something                    register without owner, checks left alone
+    orphaned  something                    register without owner, checks left alone but that of the dead man's switch
     ceded     something                    deregister: another registration has the same standing there
     kept      anything                     none
 """
@@ -27,6 +27,7 @@ from dataclasses import replace
 from consul_registrar import model
 from consul_registrar.changes import Cause, Change, Deregister, DropCheck, Feed, Register
 from consul_registrar.checks import is_readiness
+from consul_registrar.dead_man import follows
 from consul_registrar.desired import Absent, Ceded, Kept, Orphaned, Present, Want
 from consul_registrar.model import Check, Instance
 from consul_registrar.names import folded
@@ -62,7 +63,7 @@ def plan(
             feeds = [feed for i in standing for feed in _unready(i)] if unready else []
             return (*feeds, *(Deregister(i, cause) for i in standing))
         case Orphaned():
-            return tuple(Register(_orphan(i), (), Cause.ORPHANED) for i in standing)
+            return tuple(change for i in standing for change in _let_go(i))
         case Ceded():
             return tuple(Deregister(i, Cause.REPLACED) for i in standing)
         case Kept():
@@ -187,6 +188,12 @@ def _fields(i: Instance) -> tuple[object, ...]:
     meta = tuple(pair for pair in i.meta if pair[0] not in _HASHES)
     tags = () if i.tag_override else i.tags
     return (i.service, i.address, i.port, tags, meta, i.tag_override, i.weights, i.tagged, i.ports)
+
+
+def _let_go(i: Instance) -> tuple[Change, ...]:
+    """It stays as it stands, but hangs no more on whether the operator lives."""
+    drops = (DropCheck(i, check.id, Cause.ORPHANED) for check in i.checks if follows(check.id))
+    return (*drops, Register(_orphan(i), (), Cause.ORPHANED))
 
 
 def _orphan(i: Instance) -> Instance:

@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 from urllib.parse import urlsplit
 
+from consul_registrar import dead_man
 from consul_registrar.addresses import canonical, dialled
 from consul_registrar.api.connection import CheckPolicy, Defaults
 from consul_registrar.model import Check, Reason
@@ -84,7 +85,7 @@ def refused_check(checks: tuple[Check, ...], terms: CheckTerms) -> Reason | None
 
 def _against(check: Check, terms: CheckTerms) -> Iterator[str]:
     policy, kind = terms.policy, check.id.rpartition(":")[2]
-    if kind not in {*policy.types, "draining"}:
+    if kind not in {*policy.types, "draining", dead_man.KIND}:
         yield f"its type must be one of {', '.join(policy.types)}, not {kind}"
     if isinstance(check.probe, HttpProbe) and check.probe.method not in policy.methods:
         yield f"its method must be one of {', '.join(policy.methods)}, not {check.probe.method}"

@@ -193,6 +193,17 @@ def test_a_share_of_all_that_is_absent_at_once_may_go_and_a_larger_one_is_held(w
     always(lambda: world.health(f"{own}-one").keys() == set(names[3:]), during=2)
 
 
+@pytest.mark.shows("cconn.spec.removalGuard.rate")
+def test_what_was_held_goes_at_the_rate_that_it_says(world: World, operator: Operator, own: str) -> None:
+    world.apply(deployment("slow", 8), into(own, "slow", pods={"selector": {"matchLabels": {"app": "slow"}}}))
+    world.passing(f"{own}-slow", 8)
+    terms(world, own, removalGuard={"atLeast": 3, "after": "10s", "rate": 1})
+    world.patch("slow", selector_of("typo"))
+    eventually(lambda: world.health(f"{own}-slow") == {})
+    times = eventually(lambda: len(found := written(operator, own, "deregister")) == 8 and found)
+    assert (times[-1] - times[0]).total_seconds() >= 3.0, "seven seconds at one a second; all at once by the default"
+
+
 @pytest.mark.shows("cconn.spec.limits.writesPerSecond")
 def test_a_limit_of_writes_is_waited_for_and_all_are_made(world: World, operator: Operator, own: str) -> None:
     terms(world, own, limits={"writesPerSecond": 2})
@@ -248,6 +259,7 @@ def test_the_agents_are_those_on_the_nodes_where_it_says_that_they_listen(world:
 
 @pytest.mark.shows("cconn.spec.nodeAgents", mode="catalog", condition="refused")
 @pytest.mark.shows("cconn.spec.virtualNodes", mode="agent", condition="refused")
+@pytest.mark.shows("cconn.spec.deadMan", mode="catalog", condition="refused")
 @pytest.mark.parametrize(
     ("spec", "must"),
     [
@@ -259,8 +271,16 @@ def test_the_agents_are_those_on_the_nodes_where_it_says_that_they_listen(world:
             {"mode": "Agent", "addresses": ["http://a:8500"], "virtualNodes": 4},
             "must not have virtualNodes in mode Agent",
         ),
+        (
+            {"mode": "Catalog", "addresses": ["http://a:8500"], "deadMan": {}},
+            "must not have deadMan in mode Catalog",
+        ),
+        (
+            {"mode": "Agent", "nodeAgents": {}, "deadMan": {}, "policy": "Observe"},
+            "must not have deadMan with policy Observe",
+        ),
     ],
-    ids=["nodeAgents", "virtualNodes"],
+    ids=["nodeAgents", "virtualNodes", "deadMan", "observed"],
 )
 def test_what_the_other_mode_alone_can_have_is_refused(world: World, spec: dict[str, Any], must: str) -> None:
     with pytest.raises(ApiError, match=must):

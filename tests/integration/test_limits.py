@@ -11,10 +11,11 @@ from devcluster import Cluster
 CONNECTIONS = "/apis/consul-registrar.dev/v1alpha1/consulconnections"
 
 
-def written(operator: Operator, connection: str) -> list[datetime]:
-    """When each applied write to a connection was acknowledged, by the audit log."""
+def written(operator: Operator, connection: str, operation: str = "") -> list[datetime]:
+    """When each applied write to a connection was acknowledged, by the audit log; `operation`: of this kind alone."""
     lines = [json.loads(line) for line in operator.log.splitlines() if '"consul_registrar.audit"' in line]
-    return [datetime.fromisoformat(e["time"]) for e in lines if e["connection"] == connection and "instance" in e]
+    found = [e for e in lines if e["connection"] == connection and "instance" in e]
+    return [datetime.fromisoformat(e["time"]) for e in found if operation in {"", e["operation"]}]
 
 
 @pytest.mark.shows("cconn.spec.limits.writesPerSecond", mode="agent")

@@ -160,6 +160,15 @@ class RemovalGuard(Model):
     rate: int = Field(default=10, ge=1, le=10_000, description="How many released removals are made in a second.")
 
 
+class DeadMan(Model):
+    """When the operator counts as gone."""
+
+    after: Annotated[str, Duration("20s", "24h")] = Field(
+        default="1m",
+        description="How long nothing was heard of the operator before what it vouches for turns critical.",
+    )
+
+
 class Limits(Model):
     """How much the operator may ask of this Consul."""
 
@@ -334,6 +343,13 @@ class ConsulConnectionSpec(Model):
         default_factory=RemovalGuard,
         description="When removals of what is merely absent (not listed, not selected any more) are held.",
     )
+    dead_man: DeadMan | None = Field(
+        default=None,
+        description="Agent: instances with a check that mirrors readiness turn critical when the operator was gone "
+        "for too long, as nobody would tell of a Pod that isn't ready. Each agent gets a service "
+        "consul-registrar-heartbeat, and each of these instances a check that follows it. {} takes the defaults. "
+        "Default: they stay as they were told last.",
+    )
     take_over_from: str | None = Field(
         default=None,
         min_length=1,
@@ -364,6 +380,16 @@ class ConsulConnectionSpec(Model):
             "must not have auth.kubernetes in mode Agent: agents go on with the token of a registration, and such a "
             "token ends",
             lambda self: self.mode == "Catalog" or self.auth is None or self.auth.kubernetes is None,
+        ),
+        Rule(
+            "self.mode == 'Agent' || !has(self.deadMan)",
+            "must not have deadMan in mode Catalog: nobody runs the check that would follow the operator",
+            lambda self: self.mode == "Agent" or self.dead_man is None,
+        ),
+        Rule(
+            "!has(self.policy) || self.policy != 'Observe' || !has(self.deadMan)",
+            "must not have deadMan with policy Observe: the operator writes nothing, so all would turn critical",
+            lambda self: self.policy != "Observe" or self.dead_man is None,
         ),
         Rule(
             "self.mode != 'Catalog' || (has(self.addresses) && !has(self.nodeAgents))",

@@ -16,6 +16,7 @@ from consul_registrar.consul.agent_status import reason_of
 from consul_registrar.consul.answers import Answer
 from consul_registrar.consul.errors import ConsulError, NotSent
 from consul_registrar.consul.fates import Agent
+from consul_registrar.consul.heartbeat import Wrote, unheard
 from consul_registrar.consul.holders import holders
 from consul_registrar.consul.leftovers import Leftovers, Whose
 from consul_registrar.consul.placement import choose
@@ -41,7 +42,8 @@ FIXED = ""
 class AgentSettings:
     """Where the agents are. `host`: one fixed agent; "": one on each Kubernetes node, at its `address_type` address.
 
-    `datacenter`: the one that the agents must be of; "" for any.
+    `datacenter`: the one that the agents must be of; "" for any. `dead_man`: milliseconds after which the operator
+    counts as gone and what it vouches for as critical; 0 for never.
     """
 
     host: str = ""
@@ -50,6 +52,7 @@ class AgentSettings:
     scheme: str = "http"
     datacenter: str = ""
     access: Access = field(default_factory=Access)
+    dead_man: int = 0
 
 
 def _always() -> bool:
@@ -62,7 +65,8 @@ class AgentRegistry:
     `on_change` is called for what reads find, not for our own acknowledged writes. `on_agent` is called with a
     Kubernetes node's name ("" for the fixed agent) whenever `place` may answer otherwise for it.
     `may_write` is asked before each single write. `token` is the one that `settings.access` shows, where it may be
-    replaced. `on_visible` gets the Pod's version of a change that the catalog was seen to hold.
+    replaced. `on_visible` gets the Pod's version of a change that the catalog was seen to hold. `wrote` is told of
+    writes that are about no instance.
     """
 
     batch = 8  # an agent takes them one by one, so that more would only keep waiting who could go on
@@ -78,6 +82,7 @@ class AgentRegistry:
         may_write: Callable[[], bool] = _always,
         token: Token | None = None,
         on_visible: OnVisible = ignore,
+        wrote: Wrote = unheard,
     ) -> None:
         self.name = name
         self._token = token or Token("")
@@ -102,6 +107,8 @@ class AgentRegistry:
             may_write,
             self._claim,
             on_visible,
+            dead_man=settings.dead_man,
+            wrote=wrote,
         )
         if settings.host:
             self._want({FIXED: settings.host})
@@ -192,8 +199,7 @@ class AgentRegistry:
         """Talk to the agents of these Consul nodes (name to address) too, until nothing of ours is left there."""
         wanted = {f"{PASSING}{node}": self._endpoint(address) for node, address in nodes.items()}
         for label, session in list(self._passing.items()):
-            holds = session.ready and self._actual.on_node(session.node)
-            if wanted.get(label) != session.endpoint and not holds:
+            if wanted.get(label) != session.endpoint and not (session.ready and session.holds):
                 self._leave(label)
         for label, endpoint in wanted.items():
             if label not in self._passing:
@@ -256,7 +262,8 @@ class AgentRegistry:
             await asyncio.sleep(REREAD)
 
     async def dissolve(self) -> None:
-        """Nodes are the agents' own."""
+        """Nodes are the agents' own, but not the heartbeats there."""
+        await asyncio.gather(*(session.dissolve() for session in self._sessions.values()))
 
     async def strangers(self, service: str) -> Sequence[Instance]:
         """Those at agents of this connection that answer."""

@@ -65,7 +65,7 @@ class _Lists:
 
 class AgentWatch:
     """Reads one agent. `on_change` gets the keys that a read found changed; `on_servers` is told why the servers behind
-    the agent don't answer, None when they do.
+    the agent don't answer, None when they do; `on_list` gets the IDs of all services that it holds.
     """
 
     def __init__(
@@ -76,6 +76,7 @@ class AgentWatch:
         actual: Actual,
         on_change: Callable[[AbstractSet[Key]], None],
         on_servers: Callable[[Reason | None], None],
+        on_list: Callable[[AbstractSet[str]], None],
     ) -> None:
         self._identity = identity
         self._book = book
@@ -83,6 +84,7 @@ class AgentWatch:
         self._actual = actual
         self._on_change = on_change
         self._on_servers = on_servers
+        self._on_list = on_list
         self._paths = _paths_of(book.node)
         self._lists: _Lists | None = None
         self._indexes = [0, 0]
@@ -141,6 +143,7 @@ class AgentWatch:
             raise Misdirected(replaced(self._transport.endpoint, book.node, stranger))
         if book.misses(services.keys(), began):  # an agent that lost its data: what it lacks was removed by nobody
             await still_the_same(self._transport, self._identity)
+        self._on_list(services.keys())
         return _Lists(began, services.keys(), book.reader.ours(services, checks))
 
     async def _get(self, path: str, decode: Callable[[Answer], T]) -> T:

@@ -13,6 +13,7 @@ from consul_registrar.actual import Actual
 from consul_registrar.consul.drift import SETTLE, Catalog, Ledger, Things, differences, shown
 from consul_registrar.consul.registry import OnVisible, ignore
 from consul_registrar.consul.wire import Held, Reader
+from consul_registrar.dead_man import follows
 from consul_registrar.model import META_HASH, Check, Health, Instance, Key, RegistrationKey
 
 REAPED_AFTER = 55.0
@@ -63,6 +64,10 @@ class Book:
     def wrong(self, instance_id: str) -> Things:
         """What of it is wrong in the catalog for good."""
         return self._ledger.wrong(instance_id)
+
+    def hangs(self) -> bool:
+        """Whether an instance hangs on the heartbeat."""
+        return any(follows(check.id) for held in self._held.values() for check in held.instance.checks)
 
     def misses(self, listed: AbstractSet[str], began: int) -> bool:
         """Whether something that the agent held is not in a list of it that began at `began`, without our doing."""

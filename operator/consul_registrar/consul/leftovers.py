@@ -25,6 +25,7 @@ from consul_registrar.consul.errors import ConsulError, Denied, NotSent, Stale
 from consul_registrar.consul.fates import Agent, Fate, Leftover, Member, fate
 from consul_registrar.consul.holders import Row, rows
 from consul_registrar.consul.wire import Reader
+from consul_registrar.dead_man import heartbeat_id
 from consul_registrar.model import Instance, Key, Reason
 
 log = logging.getLogger(__name__)
@@ -204,9 +205,20 @@ class Leftovers:
             self._confirm_ours(node, change.instance, row)
             if not self._may_write():
                 raise NotSent(Reason("NotLeading", "this process doesn't lead, so it writes nothing"))
-            body = json.dumps({"Node": _named(node), "ServiceID": _named(change.id)}).encode()
-            await self._consul.put("/v1/catalog/deregister", (), body)
+            await self._deregister(node, change.id)
+        if not any(wire.is_ours(other.Meta, *self._of()) for other in services.values() if other is not row):
+            await self._remove_heartbeat(node, services)
         self._actual.remove(node, change.id)
+
+    async def _remove_heartbeat(self, node: str, services: Mapping[str, wire.ServiceRow]) -> None:
+        """Nothing hangs on it any more."""
+        heartbeat = heartbeat_id(*self._of())
+        if heartbeat in services:
+            await self._deregister(node, heartbeat)
+
+    async def _deregister(self, node: str, service_id: str) -> None:
+        body = json.dumps({"Node": _named(node), "ServiceID": _named(service_id)}).encode()
+        await self._consul.put("/v1/catalog/deregister", (), body)
 
     async def _confirm_gone(self, node: str) -> None:
         """What lives brings back what the catalog loses."""

@@ -25,13 +25,14 @@ from consul_registrar.consul.agent_watch import UNREACHABLE, AgentWatch
 from consul_registrar.consul.answers import Answer
 from consul_registrar.consul.book import Book, Subject
 from consul_registrar.consul.errors import ConsulError, Misdirected, NotSent, OutcomeUnknown, Stale
+from consul_registrar.consul.heartbeat import Heartbeat, Wrote, unheard
 from consul_registrar.consul.identity import identify, load_balanced, replaced
 from consul_registrar.consul.registry import OnChange, OnVisible, ignore
 from consul_registrar.consul.sender import Sender
 from consul_registrar.consul.transport import RETRY, Access, Client, Endpoint, Params, Transport
 from consul_registrar.consul.wire import Identity, Reader
 from consul_registrar.model import CONNECTING, Key, Reason
-from consul_registrar.together import results
+from consul_registrar.together import results, together
 
 log = logging.getLogger(__name__)
 
@@ -54,7 +55,8 @@ class Scope:
 
     `on_change` gets keys, `on_agent` the session's label when it becomes ready or stops being so. `may_write` is asked
     before each write. `claim` says whether a Consul node is this label's alone. `on_visible` gets the Pod's version of
-    a change that the catalog was seen to hold.
+    a change that the catalog was seen to hold. `dead_man`: milliseconds after which the operator counts as gone, 0 for
+    never; `wrote` is told of writes that are about no instance.
     """
 
     cluster: str
@@ -68,6 +70,8 @@ class Scope:
     claim: Callable[[str, str], bool]
     on_visible: OnVisible = ignore
     reaped: dict[Subject, None] = field(default_factory=dict)
+    dead_man: int = 0
+    wrote: Wrote = unheard
 
 
 class AgentSession:
@@ -85,6 +89,7 @@ class AgentSession:
         self._client = Client(self._transport)
         self._book: Book | None = None
         self._watch: AgentWatch | None = None
+        self._heartbeat: Heartbeat | None = None
         self._slots = asyncio.Semaphore(WRITES)
         self._backoff = Backoff(*RETRY, random.random)
 
@@ -148,14 +153,15 @@ class AgentSession:
                 outcomes[at] = await self._send(changes[at])
 
     async def _send(self, change: Change) -> ConsulError | None:
-        book = self._book  # another agent's takes its place when that answers
-        if not self.ready or book is None or change.node != self.node:
+        book, heartbeat = self._book, self._heartbeat  # another agent's take their place when that answers
+        if not self.ready or book is None or heartbeat is None or change.node != self.node:
             return NotSent(self.reason)
         if not self._scope.may_write():
             return NotSent(Reason("NotLeading", "this process doesn't lead, so it writes nothing"))
         try:
             version = self.identity.version if self.identity else ""
-            await Sender(self._client, book, version).send(change)
+            async with heartbeat.under(change):
+                await Sender(self._client, book, version).send(change)
             book.await_visible(change.id, change.evidence.pod, time.monotonic())
         except ConsulError as error:
             if self._watch is not None and isinstance(error, OutcomeUnknown | NotSent | Stale):
@@ -178,16 +184,36 @@ class AgentSession:
             identity = await identify(self._transport, scope.datacenter)
             known = self._book
             book = await self._pin(identity)
-            watch = AgentWatch(identity, book, self._transport, scope.actual, scope.on_change, self._note)
-            self._watch = watch
+            heartbeat = self._beating(book)
+            watch = AgentWatch(
+                identity, book, self._transport, scope.actual, scope.on_change, self._note, heartbeat.listed
+            )
+            self._watch, self._heartbeat = watch, heartbeat
             self._welcome(book, await watch.begin(), known=known)
-            await watch.run()
+            await together(watch.run(), heartbeat.run())
         except ConsulError as error:
             return error.reason
         except Exception as error:
             log.exception("the session with the agent at %s broke", self.endpoint)
             return Reason("InternalError", f"the session with the agent at {self.endpoint} broke: {error!r}")
         return self.reason
+
+    def _beating(self, book: Book) -> Heartbeat:
+        scope = self._scope
+        whose = (scope.cluster, scope.connection)
+        return Heartbeat(whose, scope.dead_man, self._transport, book, scope.access.token, scope.may_write, scope.wrote)
+
+    @property
+    def holds(self) -> bool:
+        """Whether the agent is known to hold anything of the connection, its heartbeat included."""
+        beats = self._heartbeat is not None and self._heartbeat.stands
+        return bool(self._scope.actual.on_node(self.node)) or beats
+
+    async def dissolve(self) -> None:
+        """Remove the heartbeat where nothing hangs on it. Never raises for what Consul answers."""
+        if self.ready and self._heartbeat is not None:
+            with suppress(ConsulError):
+                await self._heartbeat.keep()
 
     def _welcome(self, book: Book, changed: AbstractSet[Key], *, known: Book | None) -> None:
         """All that stands there is looked at; that differs from what was `known` of it is news."""

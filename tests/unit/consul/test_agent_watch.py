@@ -40,7 +40,7 @@ def watched(agent: Scripted) -> tuple[AgentWatch, Actual]:
     actual = Actual("tests", "default")
     book = Book("node-1", Reader("node-1", "tests", "default"), actual, {})
     identity = Identity("node-1", "id", "dc1", "1.22.7")
-    return AgentWatch(identity, book, cast("Transport", agent), actual, lambda _: None, lambda _: None), actual
+    return AgentWatch(identity, book, cast("Transport", agent), actual, *[lambda _: None] * 3), actual
 
 
 @asynccontextmanager
