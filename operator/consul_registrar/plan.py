@@ -122,6 +122,7 @@ def _same_place(one: Instance, other: Instance) -> bool:
 
 
 def _update(wanted: Instance, have: Instance) -> tuple[Change, ...]:
+    wanted = _with_tags_of_others(wanted, have)
     statuses = {c.id: c.status for c in have.checks}
     define = wanted.checks if have.outdated else _to_define(wanted, have)
     changes: list[Change] = []
@@ -132,6 +133,13 @@ def _update(wanted: Instance, have: Instance) -> tuple[Change, ...]:
     defined = {c.id for c in define}
     changes += [Feed(wanted, c) for c in wanted.checks if c.id not in defined and _is_wrong(c, statuses.get(c.id))]
     return tuple(changes)
+
+
+def _with_tags_of_others(wanted: Instance, have: Instance) -> Instance:
+    """Where others may edit the tags they stay as they are, unless other ones are asked for than were last."""
+    asked = wanted.meta_value(model.META_TAGS)
+    left_alone = wanted.tag_override and have.tag_override and have.meta_value(model.META_TAGS) == asked
+    return replace(wanted, tags=have.tags) if left_alone else wanted
 
 
 def _cause(wanted: Instance, have: Instance) -> Cause:

@@ -295,6 +295,26 @@ def test_a_check_turns_after_as_many_failures_in_a_row_as_it_says(
     eventually(lambda: statuses(world.health(name)["one"]) == {"counted": turned})
 
 
+def test_an_edit_of_what_is_published_alone_starts_no_probe_over(world: World, listener: Listener) -> None:
+    """Every other probe fails. One that began anew would turn critical with its first failure, by Consul's counting;
+    one that goes on never does.
+    """
+    ends = [{"name": "one", "address": "127.0.0.1", "port": listener.port}]
+    check = {"name": "counted", "http": {}, "interval": "1s", "failuresBeforeCritical": 2}
+    world.apply(registration("steady", endpoints=ends, checks=[check]))
+    world.passing("steady", 1)
+    listener.codes[:] = [503, 200] * 100
+    edits: list[dict[str, Any]] = [{"tags": [str(number)]} for number in range(5)]
+    for edit in (*edits, {"meta": {"some": "thing"}}, {"weights": {"passing": 7}}):
+        world.patch("steady", {"service": edit})
+        world.says("steady", "Registered")
+        before = len(listener.seen)
+        while len(listener.seen) < before + 2:
+            always(lambda: statuses(world.health("steady")["one"]) == {"counted": "passing"}, during=0.1)
+    (row,) = world.passing("steady", 1).values()
+    assert (row["Service"]["Tags"], row["Service"]["Weights"]["Passing"]) == (["4"], 7)
+
+
 @pytest.fixture
 def silent() -> Iterator[int]:
     """The port of a listener that takes connections and never says a word."""

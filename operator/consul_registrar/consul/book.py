@@ -14,7 +14,7 @@ from consul_registrar.consul.drift import SETTLE, Catalog, Ledger, Things, diffe
 from consul_registrar.consul.registry import OnVisible, ignore
 from consul_registrar.consul.wire import Held, Reader
 from consul_registrar.dead_man import follows
-from consul_registrar.model import META_HASH, Check, Health, Instance, Key, RegistrationKey
+from consul_registrar.model import META_HASH, META_TAGS, Check, Health, Instance, Key, RegistrationKey
 
 REAPED_AFTER = 55.0
 """Seconds; a little less than the shortest time for which Consul lets a service be critical before it is reaped."""
@@ -50,6 +50,7 @@ class Book:
         self._invisible: dict[str, int] = {}
         self._looked_for = math.inf
         self._held: dict[str, Held] = {}
+        self._edited: dict[str, tuple[str, ...]] = {}
         self._ledger = Ledger()
         self._critical_since: dict[str, float] = {}
         self._watched = False
@@ -127,6 +128,8 @@ class Book:
                 _keep(read, instance_id, self._held.get(instance_id))
         self._notice_reaped(read, now)
         self._held = read
+        if catalog is not None:
+            self._edited = _edited_tags(read, catalog)
         self._old &= read.keys()
         self._due &= read.keys()
         for held in read.values():
@@ -141,6 +144,7 @@ class Book:
         """The agent acknowledged the instance."""
         instance = held.instance
         self._held[instance.id] = held
+        self._edited.pop(instance.id, None)
         self._ledger.wrote(instance.id, now)
         self._stands(instance)
         self._actual.put(instance)
@@ -190,6 +194,7 @@ class Book:
 
     def _seen(self, held: Instance, wrong: Things) -> Instance:
         """An instance as a plan should see it."""
+        held = replace(held, tags=self._edited.get(held.id, held.tags)) if held.tag_override else held
         return replace(shown(held, wrong), outdated=True) if held.id in self._due else shown(held, wrong)
 
     def _stands(self, instance: Instance) -> None:
@@ -222,6 +227,16 @@ class Book:
         self._reaped[registration, subject] = None
         if len(self._reaped) > REMEMBERED:
             del self._reaped[next(iter(self._reaped))]
+
+
+def _edited_tags(read: Mapping[str, Held], catalog: Catalog) -> dict[str, tuple[str, ...]]:
+    """The tags of instances whose tags others may edit: they do so in the catalog, and the agent takes them over a
+    minute or two later. Not those of a row from before an edit of ours that is on its way there.
+    """
+    own = {id_: held.instance for id_, held in read.items() if held.instance.tag_override and id_ in catalog.services}
+    rows = {id_: catalog.services[id_] for id_ in own}
+    asked = {id_ for id_, row in rows.items() if (row.Meta or {}).get(META_TAGS) == own[id_].meta_value(META_TAGS)}
+    return {id_: tuple(sorted(rows[id_].Tags or ())) for id_ in asked}
 
 
 def _keep(read: dict[str, Held], instance_id: str, known: Held | None) -> None:

@@ -67,6 +67,31 @@ def test_weights_further_addresses_and_tag_override_are_in_consul_and_go_again(w
 
 
 @pytest.mark.parametrize("mode", BOTH)
+def test_tags_that_others_edit_survive_every_edit_but_that_of_the_tags(world: World, mode: str) -> None:
+    name = f"edited-{mode}"
+    service = {"name": name, "tags": ["ours"], "enableTagOverride": True}
+    world.apply(deployment("web", 1), registration("web", service=service, consulRefs=[{"name": mode}]))
+    (row,) = world.passing(name, 1).values()
+    keys = ("ID", "Service", "Address", "Port", "Meta", "Weights", "EnableTagOverride", "TaggedAddresses")
+    theirs = {key: row["Service"][key] for key in keys} | {"Tags": ["theirs"]}
+    node = {"Node": row["Node"]["Node"], "Address": row["Node"]["Address"], "SkipNodeUpdate": True}
+    world.cluster.consul.server.request("PUT", "/v1/catalog/register", node | {"Service": theirs})
+    world.kubectl("annotate", "sreg", "web", "consul-registrar.dev/resync=once")
+    eventually(lambda: world.registration("web")["status"].get("resync") == "once")
+
+    def published() -> dict[str, Any]:
+        (now,) = world.health(name).values()
+        told: dict[str, Any] = now["Service"]
+        return told
+
+    world.patch("web", {"service": {"meta": {"some": "thing"}, "weights": {"passing": 5}}})
+    eventually(lambda: published()["Weights"]["Passing"] == 5)
+    assert (published()["Meta"]["some"], published()["Tags"]) == ("thing", ["theirs"])
+    world.patch("web", {"service": {"tags": ["new"]}})
+    eventually(lambda: published()["Tags"] == ["new"])
+
+
+@pytest.mark.parametrize("mode", BOTH)
 def test_weights_that_somebody_edits_are_set_right(world: World, mode: str) -> None:
     world.apply(deployment("web", 1), registration("web", service={"name": f"w-{mode}"}, consulRefs=[{"name": mode}]))
     (row,) = world.passing(f"w-{mode}", 1).values()

@@ -250,6 +250,19 @@ def test_tags_that_others_may_edit_are_written_anew_when_the_spec_asks_for_other
     assert (change.instance.tags, change.define, change.cause) == (("v2",), (), Cause.EDITED)
 
 
+def test_tags_that_others_may_edit_stay_as_they_are_when_anything_else_is_edited() -> None:
+    wanted = instance(of_pods(service={"tags": ["v1"], "meta": {"some": "thing"}, "enableTagOverride": True}))
+    (change,) = plan(Present(wanted), (read_back(tagged("v1"), tags=("edited",)),))
+    assert change == Register(replace(wanted, tags=("edited",)), (), Cause.EDITED)
+
+
+def test_tags_that_others_may_no_longer_edit_are_those_of_the_spec() -> None:
+    wanted = instance(of_pods(service={"tags": ["v1"]}))
+    (change,) = plan(Present(wanted), (read_back(tagged("v1"), tags=("edited",)),))
+    assert isinstance(change, Register)
+    assert change.instance.tags == ("v1",)
+
+
 def test_tags_that_others_may_edit_are_left_where_an_older_version_did_not_note_which_were_asked_for() -> None:
     older = with_meta(read_back(tagged("v1"), tags=("edited",)), **{META_TAGS: None})
     assert plan(Present(tagged("v1")), (older,)) == ()
