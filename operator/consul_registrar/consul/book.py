@@ -194,7 +194,7 @@ class Book:
 
     def _seen(self, held: Instance, wrong: Things) -> Instance:
         """An instance as a plan should see it."""
-        held = replace(held, tags=self._edited.get(held.id, held.tags)) if held.tag_override else held
+        held = replace(held, tags=self._edited[held.id]) if held.id in self._edited else held
         return replace(shown(held, wrong), outdated=True) if held.id in self._due else shown(held, wrong)
 
     def _stands(self, instance: Instance) -> None:
@@ -233,10 +233,12 @@ def _edited_tags(read: Mapping[str, Held], catalog: Catalog) -> dict[str, tuple[
     """The tags of instances whose tags others may edit: they do so in the catalog, and the agent takes them over a
     minute or two later. Not those of a row from before an edit of ours that is on its way there.
     """
-    own = {id_: held.instance for id_, held in read.items() if held.instance.tag_override and id_ in catalog.services}
-    rows = {id_: catalog.services[id_] for id_ in own}
-    asked = {id_ for id_, row in rows.items() if (row.Meta or {}).get(META_TAGS) == own[id_].meta_value(META_TAGS)}
-    return {id_: tuple(sorted(rows[id_].Tags or ())) for id_ in asked}
+    edited = {}
+    for own in (held.instance for held in read.values() if held.instance.tag_override):
+        row = catalog.services.get(own.id)
+        if row is not None and (row.Meta or {}).get(META_TAGS) == own.meta_value(META_TAGS):
+            edited[own.id] = tuple(sorted(row.Tags or ()))
+    return edited
 
 
 def _keep(read: dict[str, Held], instance_id: str, known: Held | None) -> None:
