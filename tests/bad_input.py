@@ -144,6 +144,7 @@ AGENT_SPEC: dict[str, Any] = {
     "allowedNamespaces": {"names": ["shop"], "selector": POD_SPEC["pods"]["selector"]},
     "limits": {"writesPerSecond": 10},
     "removalGuard": {"share": 20, "atLeast": 3, "release": "After", "after": "5m", "rate": 10},
+    "deadMan": {"after": "1m"},
     "takeOverFrom": "0-a",
 }
 # No namespace is there to read a Secret of.
