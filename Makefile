@@ -51,17 +51,20 @@ check: venv ## Formatting, lint, types, layers, generated files
 	@$(MAKE) --no-print-directory generate
 	@git diff --exit-code --stat -- crds docs/reference manifests || { echo "generated files differ: run 'make generate' and commit"; exit 1; }
 
+# Several processes run the tests (tests/spread.py); WORKERS=1 for one after the other.
+PYTEST := $(PY) -m pytest -q --numprocesses=$(or $(WORKERS),auto) --dist=loadfile
+
 .PHONY: unit
 unit: venv ## Tests without a cluster
-	$(PY) -m pytest tests/unit tests/laws tests/gitops -q
+	$(PYTEST) tests/unit tests/laws tests/gitops
 
 .PHONY: integration
 integration: venv tools ## Tests against a real API server and a real Consul
-	$(PY) -m pytest tests/integration tests/dev -q
+	$(PYTEST) tests/integration tests/dev
 
 .PHONY: chart
 chart: venv tools ## The Helm chart: what it renders, and installed in a real API server under its own roles
-	$(PY) -m pytest tests/chart -q
+	$(PYTEST) tests/chart
 
 .PHONY: test-slow
 test-slow: venv tools ## What takes minutes since Consul's own times can't be shortened: reaping by the agent
@@ -72,7 +75,8 @@ test-laws: venv ## The laws over many examples, others each time
 	LAWS=deep $(PY) -m pytest tests/laws -q --hypothesis-show-statistics
 
 .PHONY: test
-test: check unit integration chart faults ## All of it
+test: check unit tools ## All of it
+	$(PYTEST) tests/integration tests/dev tests/chart tests/faults
 
 # PODS=1000 for a short run, ONLY=catalog-cold,agent for a part, STRICT=1 to fail where a budget is over.
 BENCH := $(if $(PODS),--pods=$(PODS)) $(if $(ONLY),--only=$(ONLY)) $(if $(BEFORE),--before=$(BEFORE)) \

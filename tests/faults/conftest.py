@@ -70,7 +70,12 @@ def pytest_runtest_logreport(report: pytest.TestReport) -> None:
 
 
 def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
-    """Keep the numbers for COVERAGE.md. A selection never lowers what a session of all has counted."""
+    """Keep the numbers for COVERAGE.md. A selection never lowers what a session of all has counted.
+
+    Where several processes run the tests, the reports of all come to the one that started them.
+    """
+    if hasattr(session.config, "workerinput"):
+        return
     options = session.config.option
     selected = options.markexpr or options.keyword or any("::" in path for path in session.config.args)
     if _runs:

@@ -3,7 +3,7 @@
 .PHONY: faults test-faults
 
 faults: | venv tools ## Faults between the operator, Kubernetes and Consul: those of every day
-	$(PY) -m pytest tests/faults -q
+	$(PYTEST) tests/faults
 
 test-faults: | venv tools ## All faults: kills before and after each write, every answer; two hours. Writes COVERAGE.md
 	$(PY) -m pytest tests/faults -q -m ""
