@@ -16,12 +16,12 @@ from typing import Any, Literal
 import pytest
 import yaml
 from operator_world import (
-    CRDS,
     MERGE,
     RESOURCES,
     Operator,
     World,
     connection,
+    define,
     deployment,
     eventually,
     without_consul_variables,
@@ -80,8 +80,7 @@ def between(cluster: Cluster, network: Network, folder: Path) -> Path:
 
 def connect(cluster: Cluster, servers: Sequence[str]) -> None:
     """The two connections: `agent` to an agent on each node, `catalog` to the servers; both through proxies."""
-    cluster.kubectl("apply", "-f", str(CRDS))
-    cluster.kubectl("wait", "--for=condition=Established", "crd", "--all")
+    define(cluster)
     agent = connection("agent", mode="Agent", nodeAgents={"port": AGENT_PORT}, removalGuard=HOLDS)
     catalog = connection("catalog", mode="Catalog", addresses=list(servers), virtualNodes=2, removalGuard=HOLDS)
     cluster.kubectl("apply", "-f", "-", stdin=yaml.safe_dump_all([agent, catalog]))

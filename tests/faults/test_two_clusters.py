@@ -7,9 +7,9 @@ from dataclasses import dataclass, replace
 
 import pytest
 from fault_world import CONNECTIONS, LEASE, MODES, Arena, Mode, some
-from operator_world import CRDS, Operator, World, always, connection, eventually, pod, truth
+from operator_world import Operator, World, always, connection, defined, eventually, pod, truth
 
-from devcluster import Cluster, Options, running
+from devcluster import Cluster, Options
 from killpoints import explain, watching
 
 pytestmark = [pytest.mark.goal("G12"), pytest.mark.timeout(600)]
@@ -77,9 +77,7 @@ class _Elsewhere(World):
 @pytest.fixture(scope="module")
 def other(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     """Another Kubernetes, whose connections lead to the first one's Consul."""
-    with running(Options(nodes=1, agents=0), tmp_path_factory.mktemp("other") / "state") as two:
-        two.kubectl("apply", "-f", str(CRDS))
-        two.kubectl("wait", "--for=condition=Established", "crd", "--all")
+    with defined(Options(nodes=1, agents=0), tmp_path_factory.mktemp("other")) as two:
         agent = cluster.consul.agents["node-1"].http_addr
         for made in (
             connection("agent", mode="Agent", addresses=[agent]),

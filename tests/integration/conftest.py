@@ -8,9 +8,9 @@ import secrets
 from collections.abc import Iterator
 
 import pytest
-from operator_world import CRDS, EXAMPLES, Operator, World, eventually, without_consul_variables
+from operator_world import EXAMPLES, Operator, World, defined, eventually, operating
 
-from devcluster import Cluster, Options, running
+from devcluster import Cluster, Options
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -20,9 +20,7 @@ def pytest_configure(config: pytest.Config) -> None:
 @pytest.fixture(scope="session")
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     """Three nodes, each with a Consul agent, and the custom resources."""
-    with running(Options(nodes=3), tmp_path_factory.mktemp("cluster") / "state") as one:
-        one.kubectl("apply", "-f", str(CRDS))
-        one.kubectl("wait", "--for=condition=Established", "crd", "--all")
+    with defined(Options(nodes=3), tmp_path_factory.mktemp("cluster")) as one:
         one.kubectl("apply", "-f", str(EXAMPLES / "01-connection-agent-on-each-node.yaml"))
         yield one
 
@@ -30,13 +28,8 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
 @pytest.fixture(scope="module")
 def operator(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Operator]:
     """The operator, running. A test may stop, kill and start it, and leaves it running."""
-    without_consul_variables()
-    one = Operator(cluster, tmp_path_factory.mktemp("operator"))
-    one.start()
-    yield one
-    one.kill()
-    assert "Traceback" not in one.log
-    assert "InternalError" not in one.log
+    with operating(cluster, tmp_path_factory.mktemp("operator")) as one:
+        yield one
 
 
 @pytest.fixture

@@ -10,7 +10,8 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -18,7 +19,7 @@ from typing import Any, TypeVar
 import yaml
 
 from demo.dns import Answer, DnsError, ask
-from devcluster import Cluster
+from devcluster import Cluster, Options, running
 from devcluster.consul import ConsulError
 from devcluster.kube import ApiError, KubectlError
 from devcluster.net import choose_port
@@ -319,6 +320,32 @@ def pod(name: str, app: str, **annotations: str) -> dict[str, Any]:
         },
         "spec": {"containers": [{"name": "main", "image": "main", "ports": [{"name": "http", "containerPort": 8080}]}]},
     }
+
+
+def define(cluster: Cluster) -> None:
+    """Apply the custom resources' definitions."""
+    cluster.kubectl("apply", "-f", str(CRDS))
+    cluster.kubectl("wait", "--for=condition=Established", "crd", "--all")
+
+
+@contextmanager
+def defined(options: Options, folder: Path) -> Iterator[Cluster]:
+    """A cluster that knows the custom resources."""
+    with running(options, folder / "state") as one:
+        define(one)
+        yield one
+
+
+@contextmanager
+def operating(cluster: Cluster, folder: Path, *arguments: str) -> Iterator[Operator]:
+    """An operator that runs; after the block it has met nothing that it was not made for."""
+    without_consul_variables()
+    one = Operator(cluster, folder, arguments=arguments)
+    one.start()
+    yield one
+    one.kill()
+    assert "Traceback" not in one.log
+    assert "InternalError" not in one.log
 
 
 def without_consul_variables() -> None:

@@ -3,28 +3,16 @@
 from collections.abc import Iterator
 
 import pytest
-from operator_world import (
-    CRDS,
-    MERGE,
-    Operator,
-    World,
-    connection,
-    deployment,
-    eventually,
-    registration,
-    without_consul_variables,
-)
+from operator_world import MERGE, Operator, World, connection, defined, deployment, eventually, operating, registration
 
-from devcluster import Cluster, Options, running
+from devcluster import Cluster, Options
 
 CONNECTIONS = "/apis/consul-registrar.dev/v1alpha1/consulconnections"
 
 
 @pytest.fixture(scope="module")
 def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
-    with running(Options(nodes=1, acls=True), tmp_path_factory.mktemp("guarded") / "state") as one:
-        one.kubectl("apply", "-f", str(CRDS))
-        one.kubectl("wait", "--for=condition=Established", "crd", "--all")
+    with defined(Options(nodes=1, acls=True), tmp_path_factory.mktemp("guarded")) as one:
         one.kubectl("create", "secret", "generic", "consul", f"--from-literal=token={one.consul.token}")
         one.kubectl("create", "secret", "generic", "wrong", "--from-literal=token=00000000-dead-beef-0000-000000000000")
         yield one
@@ -32,11 +20,8 @@ def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
 
 @pytest.fixture(scope="module")
 def operator(guarded: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Operator]:
-    without_consul_variables()
-    one = Operator(guarded, tmp_path_factory.mktemp("operator"))
-    one.start()
-    yield one
-    one.kill()
+    with operating(guarded, tmp_path_factory.mktemp("operator")) as one:
+        yield one
 
 
 def connect(guarded: Cluster, name: str, secret: str, mode: str = "Agent", *, plaintext: bool = True) -> None:

@@ -13,9 +13,9 @@ from operator_world import (
     always,
     deployment,
     eventually,
+    operating,
     registration,
     statuses,
-    without_consul_variables,
 )
 
 from devcluster import Cluster
@@ -28,12 +28,8 @@ PLURALS = {"Deployment": "deployments", "StatefulSet": "statefulsets", "DaemonSe
 @pytest.fixture(scope="module")
 def operator(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Operator]:
     """An operator that looks at annotations."""
-    without_consul_variables()
-    one = Operator(cluster, tmp_path_factory.mktemp("operator"), arguments=("--annotated-workloads=true",))
-    one.start()
-    yield one
-    one.kill()
-    assert "Traceback" not in one.log
+    with operating(cluster, tmp_path_factory.mktemp("operator"), "--annotated-workloads=true") as one:
+        yield one
 
 
 def workload(kind: str, name: str, **annotations: str) -> dict[str, Any]:

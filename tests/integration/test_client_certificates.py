@@ -7,20 +7,20 @@ from collections.abc import Iterator
 
 import pytest
 from operator_world import (
-    CRDS,
     MERGE,
     REPOSITORY,
     RESOURCES,
     Operator,
     World,
     connection,
+    defined,
     deployment,
     eventually,
+    operating,
     registration,
-    without_consul_variables,
 )
 
-from devcluster import Cluster, Options, running
+from devcluster import Cluster, Options
 from devcluster.tls import Authority, Certificate
 
 SECRETS = "/api/v1/namespaces/default/secrets"
@@ -29,9 +29,7 @@ SECRETS = "/api/v1/namespaces/default/secrets"
 @pytest.fixture(scope="module")
 def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     options = Options(nodes=1, consul_tls=True, client_certificates=True)
-    with running(options, tmp_path_factory.mktemp("guarded") / "state") as one:
-        one.kubectl("apply", "-f", str(CRDS))
-        one.kubectl("wait", "--for=condition=Established", "crd", "--all")
+    with defined(options, tmp_path_factory.mktemp("guarded")) as one:
         authority = one.authority.certificate
         one.kubectl("create", "secret", "generic", "ca", f"--from-file=ca.crt={authority}")
         yield one
@@ -39,12 +37,8 @@ def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
 
 @pytest.fixture
 def operator(guarded: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Operator]:
-    without_consul_variables()
-    one = Operator(guarded, tmp_path_factory.mktemp("operator"))
-    one.start()
-    yield one
-    one.kill()
-    assert "Traceback" not in one.log
+    with operating(guarded, tmp_path_factory.mktemp("operator")) as one:
+        yield one
     assert "PRIVATE KEY" not in one.log
 
 

@@ -8,12 +8,12 @@ from typing import Any
 import pytest
 import yaml
 from operator_world import (
-    CRDS,
     EXAMPLES,
     MERGE,
     Operator,
     World,
     always,
+    defined,
     deployment,
     eventually,
     registration,
@@ -21,17 +21,15 @@ from operator_world import (
 )
 from operator_world import connection as connecting
 
-from devcluster import Cluster, Options, running
+from devcluster import Cluster, Options
 
 MODES = ("agents", "catalog")
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     """Pods have addresses that EndpointSlices may hold; nothing answers there."""
-    with running(Options(nodes=3, routable_pods=True), tmp_path_factory.mktemp("services") / "state") as one:
-        one.kubectl("apply", "-f", str(CRDS))
-        one.kubectl("wait", "--for=condition=Established", "crd", "--all")
+    with defined(Options(nodes=3, routable_pods=True), tmp_path_factory.mktemp("services")) as one:
         servers = {"addresses": [one.consul.server.http_addr], "virtualNodes": 2}
         lax = {"removalGuard": {"atLeast": 100}}  # each test removes much of the little that there is
         both = (

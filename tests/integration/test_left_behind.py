@@ -4,9 +4,9 @@ connection."""
 from collections.abc import Iterator
 
 import pytest
-from operator_world import CRDS, EXAMPLES, MERGE, Operator, World, connection, deployment, eventually, registration
+from operator_world import EXAMPLES, MERGE, Operator, World, connection, defined, deployment, eventually, registration
 
-from devcluster import Cluster, Options, running
+from devcluster import Cluster, Options
 
 CONNECTIONS = "/apis/consul-registrar.dev/v1alpha1/consulconnections"
 
@@ -14,9 +14,7 @@ CONNECTIONS = "/apis/consul-registrar.dev/v1alpha1/consulconnections"
 @pytest.fixture(scope="module")
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     """A cluster for this module alone, since it loses a node."""
-    with running(Options(nodes=3), tmp_path_factory.mktemp("left") / "state") as one:
-        one.kubectl("apply", "-f", str(CRDS))
-        one.kubectl("wait", "--for=condition=Established", "crd", "--all")
+    with defined(Options(nodes=3), tmp_path_factory.mktemp("left")) as one:
         one.kubectl("apply", "-f", str(EXAMPLES / "01-connection-agent-on-each-node.yaml"))
         yield one
 

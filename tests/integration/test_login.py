@@ -10,19 +10,19 @@ from urllib.parse import urlsplit
 
 import pytest
 from operator_world import (
-    CRDS,
     REPOSITORY,
     RESOURCES,
     Operator,
     World,
     connection,
+    defined,
     deployment,
     eventually,
+    operating,
     registration,
-    without_consul_variables,
 )
 
-from devcluster import Cluster, Options, running
+from devcluster import Cluster, Options
 from devcluster.kube import ApiError
 
 RULES = """
@@ -39,9 +39,7 @@ MINUTE = "60s"
 
 @pytest.fixture(scope="module")
 def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
-    with running(Options(nodes=1, acls=True), tmp_path_factory.mktemp("guarded") / "state") as one:
-        one.kubectl("apply", "-f", str(CRDS))
-        one.kubectl("wait", "--for=condition=Established", "crd", "--all")
+    with defined(Options(nodes=1, acls=True), tmp_path_factory.mktemp("guarded")) as one:
         for account in (ACCOUNT, "stranger", "reviewer"):
             one.kubectl("create", "serviceaccount", account)
         for role in ("system:auth-delegator", "view"):
@@ -57,12 +55,8 @@ def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
 
 @pytest.fixture
 def operator(guarded: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Operator]:
-    without_consul_variables()
-    one = Operator(guarded, tmp_path_factory.mktemp("operator"))
-    one.start()
-    yield one
-    one.kill()
-    assert "Traceback" not in one.log
+    with operating(guarded, tmp_path_factory.mktemp("operator")) as one:
+        yield one
 
 
 class LoggedIn:

@@ -12,19 +12,21 @@ from typing import Any
 
 import pytest
 from operator_world import (
-    CRDS,
     MERGE,
     RESOURCES,
     Operator,
     World,
     always,
     connection,
+    define,
+    defined,
     deployment,
     eventually,
+    operating,
     registration,
 )
 
-from devcluster import Cluster, Options, running
+from devcluster import Cluster, Options
 
 APPROVE = "consul-registrar.dev/approve-removals"
 CONNECTION = f"{RESOURCES}/consulconnections/default"
@@ -32,19 +34,14 @@ CONNECTION = f"{RESOURCES}/consulconnections/default"
 
 @pytest.fixture(scope="module")
 def shaky(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
-    with running(Options(nodes=2), tmp_path_factory.mktemp("shaky") / "state") as one:
-        _define(one)
+    with defined(Options(nodes=2), tmp_path_factory.mktemp("shaky")) as one:
         yield one
 
 
 @pytest.fixture(scope="module")
 def operator(shaky: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Operator]:
-    one = Operator(shaky, tmp_path_factory.mktemp("operator"))
-    one.start()
-    yield one
-    one.kill()
-    assert "Traceback" not in one.log
-    assert "InternalError" not in one.log
+    with operating(shaky, tmp_path_factory.mktemp("operator")) as one:
+        yield one
 
 
 @pytest.fixture
@@ -59,11 +56,6 @@ def world(shaky: Cluster, operator: Operator) -> Iterator[World]:
     shaky.api.request("DELETE", f"/api/v1/namespaces/{made.namespace}")
     eventually(lambda: made.consul("/v1/catalog/service/web") == [])
     eventually(lambda: not _held(shaky))
-
-
-def _define(cluster: Cluster) -> None:
-    cluster.kubectl("apply", "-f", str(CRDS))
-    cluster.kubectl("wait", "--for=condition=Established", "crd", "--all")
 
 
 def _guard(cluster: Cluster, guard: dict[str, Any]) -> None:
@@ -171,7 +163,7 @@ def test_a_definition_that_is_deleted_and_made_again_takes_nothing(shaky: Cluste
     shaky.kubectl("delete", "crd", "serviceregistrations.consul-registrar.dev", "--timeout=60s")
     eventually(lambda: _held(shaky)["held"] == 4)
     always(lambda: _stands(world) == before, during=3)
-    _define(shaky)
+    define(shaky)
     world.apply(_registration())
     world.says("web", "Registered")
     eventually(lambda: not _held(shaky))

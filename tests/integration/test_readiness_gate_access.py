@@ -7,19 +7,17 @@ from typing import Any
 
 import pytest
 import yaml
-from operator_world import CRDS, EXAMPLES, REPOSITORY, Operator, World, always, eventually, pod, registration
+from operator_world import EXAMPLES, REPOSITORY, Operator, World, always, defined, eventually, pod, registration
 from test_readiness_gate import condition, gated, ready, told
 
-from devcluster import Cluster, Options, running
+from devcluster import Cluster, Options
 
 ROLE = "consul-registrar"
 
 
 @pytest.fixture(scope="module")
 def plain(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
-    with running(Options(nodes=1), tmp_path_factory.mktemp("plain") / "state") as one:
-        one.kubectl("apply", "-f", str(CRDS))
-        one.kubectl("wait", "--for=condition=Established", "crd", "--all")
+    with defined(Options(nodes=1), tmp_path_factory.mktemp("plain")) as one:
         one.kubectl("apply", "-f", str(EXAMPLES / "01-connection-agent-on-each-node.yaml"))
         yield one
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from operator_world import Operator, World, connection, deployment, eventually, pod, registration
+from operator_world import Operator, World, connection, deployment, eventually, operating, pod, registration
 
 from devcluster import Cluster
 from devcluster.net import choose_port
@@ -50,12 +50,8 @@ def address(cluster: Cluster) -> str:
 
 @pytest.fixture(scope="module")
 def operator(cluster: Cluster, address: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Operator]:
-    one = Operator(cluster, tmp_path_factory.mktemp("operator"), arguments=(f"--status-page-address={address}",))
-    one.start()
-    yield one
-    one.kill()
-    assert "Traceback" not in one.log
-    assert "InternalError" not in one.log
+    with operating(cluster, tmp_path_factory.mktemp("operator"), f"--status-page-address={address}") as one:
+        yield one
 
 
 @pytest.fixture

@@ -11,19 +11,9 @@ from pathlib import Path
 from typing import Self
 
 import pytest
-from operator_world import (
-    CRDS,
-    MERGE,
-    Operator,
-    World,
-    deployment,
-    eventually,
-    registration,
-    truth,
-    without_consul_variables,
-)
+from operator_world import MERGE, Operator, World, defined, deployment, eventually, operating, registration, truth
 
-from devcluster import Cluster, Options, running
+from devcluster import Cluster, Options
 from devcluster.kube import ApiError
 from killpoints import watching
 
@@ -43,20 +33,14 @@ HELD = 3 * PODS  # an instance and its two checks
 
 @pytest.fixture(scope="module")
 def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
-    with running(Options(nodes=2, acls=True), tmp_path_factory.mktemp("guarded") / "state") as one:
-        one.kubectl("apply", "-f", str(CRDS))
-        one.kubectl("wait", "--for=condition=Established", "crd", "--all")
+    with defined(Options(nodes=2, acls=True), tmp_path_factory.mktemp("guarded")) as one:
         yield one
 
 
 @pytest.fixture(scope="module")
 def operator(guarded: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Operator]:
-    without_consul_variables()
-    one = Operator(guarded, tmp_path_factory.mktemp("operator"))
-    one.start()
-    yield one
-    one.kill()
-    assert "Traceback" not in one.log
+    with operating(guarded, tmp_path_factory.mktemp("operator")) as one:
+        yield one
 
 
 class Rotated:

@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from operator_world import CRDS, MERGE, Operator, World, eventually, without_consul_variables
+from operator_world import MERGE, Operator, World, defined, eventually, without_consul_variables
 
 from consul_registrar import __version__
-from devcluster import Cluster, Options, running
+from devcluster import Cluster, Options
 from recorded import FOLDER, KINDS, NAMESPACE, Recording, connections
 
 INGRESS = {"status": {"loadBalancer": {"ingress": [{"ip": "203.0.113.7"}, {"hostname": "lb.example.com"}]}}}
@@ -17,9 +17,7 @@ INGRESS = {"status": {"loadBalancer": {"ingress": [{"ip": "203.0.113.7"}, {"host
 
 def main() -> None:
     without_consul_variables()
-    with tempfile.TemporaryDirectory() as folder, running(Options(nodes=3), Path(folder) / "state") as cluster:
-        cluster.kubectl("apply", "-f", str(CRDS))
-        cluster.kubectl("wait", "--for=condition=Established", "crd", "--all")
+    with tempfile.TemporaryDirectory() as folder, defined(Options(nodes=3), Path(folder)) as cluster:
         cluster.kubectl("create", "namespace", NAMESPACE)
         (Path(folder) / "operator").mkdir()
         operator = Operator(cluster, Path(folder) / "operator")
