@@ -121,7 +121,7 @@ async def test_the_whole_cluster_is_watched_where_no_namespace_is_named(
     async with fed(proxied, proxy) as it:
         await eventually(lambda: kopf_watches(proxy) >= 1)
         await create(client, namespace, f"in-{namespace}")
-        await eventually(lambda: f"in-{namespace}" in it.specs())
+        await eventually(lambda: f"in-{namespace}" in it.registrations.names())
 
 
 async def test_kopf_is_started_again_when_an_error_in_its_watch_ends_it(
