@@ -1,14 +1,16 @@
 import asyncio
 import secrets
 from collections.abc import AsyncIterator, Iterator
+from contextlib import suppress
 
 import kopf
 import pytest
 from kube_faults import Proxy, install, proxy_to
 
-from consul_registrar.kube import KubeClient
+from consul_registrar.kube import REGISTRATION, KubeClient
 from devcluster.build import ensure_tools
 from devcluster.cluster import Cluster, Options
+from devcluster.kube import ApiError
 
 
 @pytest.fixture(scope="session")
@@ -55,8 +57,19 @@ async def proxied(proxy: Proxy) -> AsyncIterator[KubeClient]:
 
 
 @pytest.fixture
-async def namespace(plane: Cluster) -> str:
-    """A namespace for one test alone."""
+async def namespace(plane: Cluster) -> AsyncIterator[str]:
+    """A namespace for one test alone; no registration is left in it."""
     name = f"test-{secrets.token_hex(4)}"
     await asyncio.to_thread(plane.kubectl, "create", "namespace", name)
-    return name
+    yield name
+    await asyncio.to_thread(_clear, plane, name)
+
+
+def _clear(plane: Cluster, namespace: str) -> None:
+    """Some tests delete the definitions, which waits for ever for what has a finalizer, in whatever namespace."""
+    registrations = REGISTRATION.collection(namespace)
+    with suppress(ApiError):  # without definitions there are no registrations
+        for one in plane.api.request("GET", registrations)["items"]:
+            path = f"{registrations}/{one['metadata']['name']}"
+            plane.api.request("PATCH", path, {"metadata": {"finalizers": None}}, "application/merge-patch+json")
+        plane.api.request("DELETE", registrations)
