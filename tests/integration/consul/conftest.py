@@ -1,6 +1,7 @@
 from collections.abc import AsyncIterator, Iterator
 
 import pytest
+from catalog_world import Catalog
 from consul_world import Running, Truth, running, to
 
 from devcluster.build import ensure_tools
@@ -70,3 +71,12 @@ async def registry(truth: Truth) -> AsyncIterator[Running]:
     async with running(to(truth.agent)) as made:
         await made.is_ready()
         yield made
+
+
+@pytest.fixture
+def catalog(consul: Consul) -> Iterator[Catalog]:
+    """The catalog asked directly; nothing of the tests is there at the start and after."""
+    made = Catalog(consul)
+    made.wipe()
+    yield made
+    made.wipe()

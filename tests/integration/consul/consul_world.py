@@ -26,6 +26,7 @@ from consul_registrar.model import (
     Health,
     Instance,
     Key,
+    Node,
     RegistrationKey,
 )
 from consul_registrar.probes import Readiness, TcpProbe, Timing
@@ -191,3 +192,8 @@ class Truth:
         """Remove every service from the agent."""
         for service_id in self.agent.request("GET", "/v1/agent/services"):
             self.agent.request("PUT", f"/v1/agent/service/deregister/{service_id}")
+
+
+def node(name: str, address: str, kind: str = "InternalIP") -> Node:
+    """A Kubernetes node with one address, or with none."""
+    return Node(uid=name, name=name, version=1, labels={}, addresses={kind: address} if address else {})

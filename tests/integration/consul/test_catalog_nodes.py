@@ -1,27 +1,17 @@
 """Which virtual nodes are read, relied upon and removed, against a real Consul."""
 
 import asyncio
-from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
 import pytest
 from aiohttp import web as aioweb
-from catalog_world import NODES, Catalog, recorded, running, to
+from catalog_world import NODES, recorded, running, to
 from consul_world import CLUSTER, WEB, deregister, eventually, meta, register, web
 
 from consul_registrar.consul import NotSent
 from consul_registrar.consul.virtual import node_names
 from consul_registrar.model import Instance, Key, Reason
-from devcluster.consul import Consul
-
-
-@pytest.fixture
-def catalog(consul: Consul) -> Iterator[Catalog]:
-    made = Catalog(consul)
-    made.wipe()
-    yield made
-    made.wipe()
 
 
 async def test_a_node_of_another_is_not_written_to_and_keeps_only_its_own_instances_waiting(catalog):

@@ -3,7 +3,7 @@
 import asyncio
 import time
 import urllib.request
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from dataclasses import replace
 from itertools import pairwise
 from typing import Any
@@ -15,15 +15,6 @@ from consul_world import WEB, deregister, eventually, readiness, register, tcp
 
 from consul_registrar.consul import NotSent
 from consul_registrar.model import CONNECTING, Health, Reason
-from devcluster.consul import Consul
-
-
-@pytest.fixture
-def catalog(consul: Consul) -> Iterator[Catalog]:
-    made = Catalog(consul)
-    made.wipe()
-    yield made
-    made.wipe()
 
 
 @pytest.fixture

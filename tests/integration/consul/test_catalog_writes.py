@@ -1,32 +1,18 @@
 """What the catalog registry writes, against a real Consul."""
 
 import asyncio
-import json
-import secrets
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from dataclasses import replace
 from typing import Any
 
 import pytest
-from aiohttp import web as http
-from catalog_world import NODES, Catalog, Running, recorded, running, to, transactions
+from catalog_world import Catalog, Running, recorded, running, to, transactions
 from consul_world import CLUSTER, deregister, meta, readiness, register, tcp
 
 from consul_registrar.changes import Cause, Deregister, DropCheck, Feed, Register
-from consul_registrar.consul import Denied, Invalid, NotSent, OutcomeUnknown, Stale
-from consul_registrar.consul.transport import Access
-from consul_registrar.consul.virtual import node_names
+from consul_registrar.consul import Invalid, Stale
 from consul_registrar.model import Health
 from consul_registrar.probes import HttpProbe, Timing
-from devcluster.consul import Consul
-
-
-@pytest.fixture
-def catalog(consul: Consul) -> Iterator[Catalog]:
-    made = Catalog(consul)
-    made.wipe()
-    yield made
-    made.wipe()
 
 
 @pytest.fixture
@@ -301,129 +287,6 @@ async def test_an_empty_id_never_reaches_consul(registry, catalog):
     )
     assert [type(error) for error in outcomes] == [Invalid, Stale, Invalid]
     assert catalog.service(one) is not None
-
-
-async def test_who_may_not_write_sends_nothing(catalog):
-    async with recorded(catalog.consul) as way:
-        settings = to(f"http://127.0.0.1:{way.port}")
-        async with running(settings, may_write=lambda: False) as registry:
-            await registry.is_ready()
-            (error,) = await registry.registry.apply("", [register(registry.web("u1"))])
-            assert isinstance(error, NotSent)
-            assert error.reason.code == "NotLeading"
-        assert transactions(way) == []
-
-
-async def test_an_answer_that_got_lost_is_read_back(catalog):
-    lose = [True]
-
-    async def fault(request: Any) -> http.Response | None:
-        if request.path == "/v1/txn" and lose:
-            lose.clear()
-            body = await request.read()
-            await asyncio.to_thread(catalog.ask, "PUT", "/v1/txn", json.loads(body))
-            return http.Response(status=500, text="rpc error making call: EOF")
-        return None
-
-    async with recorded(catalog.consul, fault) as way, running(to(f"http://127.0.0.1:{way.port}")) as registry:
-        await registry.is_ready()
-        one = registry.web("u1")
-        (error,) = await registry.registry.apply("", [register(one)])
-        assert isinstance(error, OutcomeUnknown)
-        await registry.told("u1")
-        assert registry.planned(one) == ()
-
-
-@pytest.mark.parametrize(
-    ("status", "text", "kind"),
-    [
-        (500, "No cluster leader", "NotSent"),
-        (500, "leadership lost while committing log", "OutcomeUnknown"),
-        (429, "rate limit exceeded, try again later or against a different server", "Throttled"),
-        (503, "this operation can only be performed by the leader, try again later", "Throttled"),
-        (403, "Permission denied", "Denied"),
-    ],
-)
-async def test_what_consul_answers_for_a_transaction_is_what_each_change_is_told(catalog, status, text, kind):
-    async def fault(request: Any) -> http.Response | None:
-        return http.Response(status=status, text=text) if request.path == "/v1/txn" else None
-
-    async with recorded(catalog.consul, fault) as way, running(to(f"http://127.0.0.1:{way.port}")) as registry:
-        await registry.is_ready()
-        outcomes = await registry.registry.apply("", [register(registry.web(f"u{n}")) for n in range(3)])
-        assert [type(error).__name__ for error in outcomes] == [kind] * 3
-
-
-async def test_a_request_that_is_too_large_is_sent_in_halves(catalog):
-    async def fault(request: Any) -> http.Response | None:
-        if request.path == "/v1/txn" and (await request.text()).count('"Service":{"Verb"') > 2:
-            return http.Response(status=413, text="Request body too large")
-        return None
-
-    async with recorded(catalog.consul, fault) as way, running(to(f"http://127.0.0.1:{way.port}")) as registry:
-        await registry.is_ready()
-        wanted = [registry.web(f"u{n}") for n in range(10)]
-        await registry.write(*map(register, wanted))
-        assert all(catalog.service(one) for one in wanted)
-
-
-async def test_the_next_address_is_used_when_the_first_is_dead(catalog):
-    settings = to(catalog.consul.http_addr)
-    settings = replace(settings, addresses=(("127.0.0.1", 9, "http"), *settings.addresses))
-    async with running(settings) as registry:
-        await registry.is_ready()
-        one = registry.web("u1")
-        await registry.write(register(one))
-        assert catalog.service(one) is not None
-
-
-async def test_a_token_without_rights_for_one_service_costs_only_that_one(guarded_consul):
-    catalog = Catalog(guarded_consul)
-    names = node_names(CLUSTER, "default", NODES)
-    rules = """
-        node_prefix "tests-default-" { policy = "write" }
-        service_prefix "" { policy = "read" }
-        service "web" { policy = "write" }
-    """
-    async with running(to(guarded_consul.http_addr, access=_access(catalog, rules))) as registry:
-        await registry.is_ready()
-        outcomes = await registry.registry.apply(
-            "", [register(registry.web("u1")), register(registry.web("u2", service="payroll"))]
-        )
-        assert outcomes[0] is None
-        assert isinstance(outcomes[1], Denied)
-        assert "payroll" in outcomes[1].reason.message
-        assert registry.registry.status().version == ""
-        assert registry.registry.status().datacenter == "dc1"
-    for name in names:
-        catalog.remove(name)
-
-
-async def test_a_list_that_acls_cut_short_is_not_complete(guarded_consul):
-    catalog = Catalog(guarded_consul)
-    async with running(to(guarded_consul.http_addr, access=_access(catalog, None))) as full:
-        await full.is_ready()
-        one = full.web("u1")
-        await full.write(register(one))
-        rules = 'node_prefix "" { policy = "write" }\nservice "other" { policy = "write" }'
-        async with running(to(guarded_consul.http_addr, access=_access(catalog, rules))) as blind:
-            message = await blind.looks("ReadIncomplete")
-            assert "service_prefix" in message
-            assert not blind.registry.status().ready
-            (error,) = await blind.registry.apply("", [register(one)])
-            assert isinstance(error, NotSent)
-        await full.write(deregister(one))
-        assert catalog.service(one) is None
-    for name in node_names(CLUSTER, "default", NODES):
-        catalog.remove(name)
-
-
-def _access(catalog: Catalog, rules: str | None) -> Access:
-    token = catalog.consul.token
-    if rules is not None:
-        policy = catalog.ask("PUT", "/v1/acl/policy", {"Name": f"p-{secrets.token_hex(4)}", "Rules": rules})
-        token = catalog.ask("PUT", "/v1/acl/token", {"Policies": [{"ID": policy["ID"]}]})["SecretID"]
-    return Access(token=lambda: token or "", allow_plaintext_token=True)
 
 
 async def test_one_lane_takes_the_changes_of_all_nodes_and_adoptions_keep_none_of_them_waiting(registry):

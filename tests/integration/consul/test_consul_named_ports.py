@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -19,7 +18,6 @@ from consul_registrar.changes import Cause, Deregister, Feed
 from consul_registrar.consul.agent import AgentSettings
 from consul_registrar.consul.errors import Stale
 from consul_registrar.model import Health, Instance, Key, NamedPort
-from devcluster.consul import Consul
 
 PORTS = (NamedPort("grpc", 90), NamedPort("http", 9, default=True))
 OTHERS = (NamedPort("grpc", 91), NamedPort("http", 9, default=True))
@@ -34,14 +32,6 @@ def edited(row: dict[str, Any]) -> dict[str, Any]:
     """The service as somebody else would write it over ours."""
     kept = {key: row[key] for key in ("ID", "Service", "Address", "Tags", "Meta", "Weights")}
     return kept | {"Ports": [{"Name": "http", "Port": 1, "Default": True}]}
-
-
-@pytest.fixture
-def catalog(consul: Consul) -> Iterator[Catalog]:
-    made = Catalog(consul)
-    made.wipe()
-    yield made
-    made.wipe()
 
 
 async def test_an_agent_is_given_them_and_what_reads_back_is_what_was_wanted(truth: Truth) -> None:
