@@ -158,7 +158,10 @@ class ConsulConnections:
             self._wrote(name, operation, cause, error, node)
 
         def make(
-            on_change: OnChange, on_agent: Callable[[str], None], may_write: Callable[[], bool]
+            on_change: OnChange,
+            on_agent: Callable[[str], None],
+            may_write: Callable[[], bool],
+            may_beat: Callable[[], bool],
         ) -> AgentRegistry | CatalogRegistry:
             if spec.mode == "Catalog":
                 catalog = _catalog_settings(spec, access)
@@ -168,8 +171,8 @@ class ConsulConnections:
                 )  # fmt: skip
             agents = _agent_settings(spec, access)
             return AgentRegistry(
-                name, self._cluster, agents, on_change, on_agent=on_agent, may_write=may_write, token=token,
-                on_visible=metrics.pod_visible, wrote=wrote,
+                name, self._cluster, agents, on_change, on_agent=on_agent, may_write=may_write, may_beat=may_beat,
+                token=token, on_visible=metrics.pod_visible, wrote=wrote,
             )  # fmt: skip
 
         claim = Name(self._cluster, uid, spec.take_over_from or "", observes=spec.policy == "Observe")

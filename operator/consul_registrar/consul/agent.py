@@ -64,9 +64,9 @@ class AgentRegistry:
 
     `on_change` is called for what reads find, not for our own acknowledged writes. `on_agent` is called with a
     Kubernetes node's name ("" for the fixed agent) whenever `place` may answer otherwise for it.
-    `may_write` is asked before each single write. `token` is the one that `settings.access` shows, where it may be
-    replaced. `on_visible` gets the Pod's version of a change that the catalog was seen to hold. `wrote` is told of
-    writes that are about no instance.
+    `may_write` is asked before each single write, `may_beat` before each beat of a heartbeat that is there. `token` is
+    the one that `settings.access` shows, where it may be replaced. `on_visible` gets the Pod's version of a change that
+    the catalog was seen to hold. `wrote` is told of writes that are about no instance.
     """
 
     batch = 8  # an agent takes them one by one, so that more would only keep waiting who could go on
@@ -80,6 +80,7 @@ class AgentRegistry:
         *,
         on_agent: Callable[[str], None] = ignore,
         may_write: Callable[[], bool] = _always,
+        may_beat: Callable[[], bool] = _always,
         token: Token | None = None,
         on_visible: OnVisible = ignore,
         wrote: Wrote = unheard,
@@ -105,6 +106,7 @@ class AgentRegistry:
             on_change,
             self._agent_changed,
             may_write,
+            may_beat,
             self._claim,
             on_visible,
             dead_man=settings.dead_man,

@@ -24,8 +24,8 @@ class Inner(Registry, Asks, Protocol):
     def set_nodes(self, nodes: Mapping[str, Node]) -> None: ...
 
 
-Make = Callable[[OnChange, Callable[[str], None], Callable[[], bool]], Inner]
-"""Makes the registry, from its `on_change`, `on_agent` and `may_write`."""
+Make = Callable[[OnChange, Callable[[str], None], Callable[[], bool], Callable[[], bool]], Inner]
+"""Makes the registry, from its `on_change`, `on_agent`, `may_write` and `may_beat`."""
 
 
 class ClaimedRegistry:
@@ -42,7 +42,7 @@ class ClaimedRegistry:
     ) -> None:
         self._on_change = on_change
         self._on_agent = on_agent
-        self._inner = make(self._changed, self._agent_changed, self._may_write)
+        self._inner = make(self._changed, self._agent_changed, self._may_write, self._may_beat)
         self._leads = may_write
         self._observes = name.observes
         self._claim = Claim(name, self._inner, may_write, self._claim_changed, wrote)
@@ -53,7 +53,11 @@ class ClaimedRegistry:
         await together(self._inner.run(), self._claim.keep())
 
     def _may_write(self) -> bool:
-        return not self._observes and self._claim.reason is None and self._leads()
+        return not self._observes and self._may_beat()
+
+    def _may_beat(self) -> bool:
+        """Asked where what stands is only kept alive, which a policy that writes nothing must not end."""
+        return self._claim.reason is None and self._leads()
 
     # --- what is told ---
 

@@ -1,8 +1,9 @@
 """Keeps a heartbeat at one agent: a service of the operator's own, with a TTL check that it feeds while it leads.
 
 Decides when it is there: exactly as long as an instance at that agent hangs on it (`dead_man.py`), whatever the
-connection says by now; and before the first one does, which would be critical without it. It is fed four times in the
-time after which it counts as gone: one may be lost, and the next leader has time to come. The agent keeps what doesn't
+connection says by now; and before the first one does, which would be critical without it. Where nothing may be written
+(policy Observe), one that is there is fed all the same, but none is made or removed. It is fed four times in the time
+after which it counts as gone: one may be lost, and the next leader has time to come. The agent keeps what doesn't
 change to itself, so a beat costs the servers nothing. Its meta marks it as the operator's, but as no instance: it is
 never compared, counted or shown.
 """
@@ -49,7 +50,8 @@ def unheard(_operation: str, _cause: str, _node: str, _error: ConsulError | None
 
 class Heartbeat:
     """The heartbeat at one agent. `whose`: cluster and connection; `after`: milliseconds after which it counts as gone,
-    0: nothing new hangs on it; `stands`: whether the agent has it, as far as is known.
+    0: nothing new hangs on it; `may_beat`: asked before it is fed, `may_write` before it is made or removed; `stands`:
+    whether the agent has it, as far as is known.
     """
 
     def __init__(
@@ -60,6 +62,7 @@ class Heartbeat:
         book: Book,
         token: Callable[[], str],
         may_write: Callable[[], bool],
+        may_beat: Callable[[], bool],
         wrote: Wrote,
     ) -> None:
         self._whose = whose
@@ -72,6 +75,7 @@ class Heartbeat:
         self._book = book
         self._token = token
         self._may_write = may_write
+        self._may_beat = may_beat
         self._wrote = wrote
         self.stands = False
         self._under: str | None = None
@@ -105,17 +109,17 @@ class Heartbeat:
         """Seconds until it is looked at again; None: there is none, and nobody asks for one."""
         if not (self._wanted or self.stands):
             return None
-        return self._period if self._may_write() else min(self._period, STANDBY)
+        return self._period if self._may_beat() else min(self._period, STANDBY)
 
     async def keep(self) -> None:
         """Feed it if something hangs on it, else see to it that it isn't there. Raises the tree of `errors.py`."""
         async with self._one_at_a_time:
-            if not self._may_write():
+            if not self._may_beat():
                 return
             if self._coming or self._book.hangs():
                 if time.monotonic() >= self._due or not self._good:
                     await self._beat()
-            elif self._under is not None or self.stands:
+            elif self._may_write() and (self._under is not None or self.stands):
                 await self._end()
 
     @asynccontextmanager
@@ -140,7 +144,9 @@ class Heartbeat:
 
     async def _beat(self) -> None:
         self._due = time.monotonic() + self._period
-        if not self._good or not await self._feed():
+        if not self._may_write():
+            await self._feed()
+        elif not self._good or not await self._feed():
             await self._begin()
 
     @property

@@ -54,9 +54,10 @@ class Scope:
     """What the sessions of one registry share.
 
     `on_change` gets keys, `on_agent` the session's label when it becomes ready or stops being so. `may_write` is asked
-    before each write. `claim` says whether a Consul node is this label's alone. `on_visible` gets the Pod's version of
-    a change that the catalog was seen to hold. `dead_man`: milliseconds after which the operator counts as gone, 0 for
-    never; `wrote` is told of writes that are about no instance.
+    before each write, `may_beat` before each beat of a heartbeat that is there. `claim` says whether a Consul node is
+    this label's alone. `on_visible` gets the Pod's version of a change that the catalog was seen to hold. `dead_man`:
+    milliseconds after which the operator counts as gone, 0 for never; `wrote` is told of writes that are about no
+    instance.
     """
 
     cluster: str
@@ -67,6 +68,7 @@ class Scope:
     on_change: OnChange
     on_agent: Callable[[str], None]
     may_write: Callable[[], bool]
+    may_beat: Callable[[], bool]
     claim: Callable[[str, str], bool]
     on_visible: OnVisible = ignore
     reaped: dict[Subject, None] = field(default_factory=dict)
@@ -201,7 +203,16 @@ class AgentSession:
     def _beating(self, book: Book) -> Heartbeat:
         scope = self._scope
         whose = (scope.cluster, scope.connection)
-        return Heartbeat(whose, scope.dead_man, self._transport, book, scope.access.token, scope.may_write, scope.wrote)
+        return Heartbeat(
+            whose,
+            scope.dead_man,
+            self._transport,
+            book,
+            scope.access.token,
+            scope.may_write,
+            scope.may_beat,
+            scope.wrote,
+        )
 
     @property
     def holds(self) -> bool:

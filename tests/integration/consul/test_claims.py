@@ -110,7 +110,9 @@ class Place:
             with suppress(asyncio.CancelledError):
                 await task
 
-    def _made(self, connection: str, on_change: Any, on_agent: Any, may_write: Any) -> AgentRegistry | CatalogRegistry:
+    def _made(
+        self, connection: str, on_change: Any, on_agent: Any, may_write: Any, _may_beat: Any
+    ) -> AgentRegistry | CatalogRegistry:
         access = Access(lambda: self.token, allow_plaintext_token=True)
         told = {"on_agent": on_agent, "may_write": may_write}
         if self.mode == "Catalog":

@@ -1,12 +1,17 @@
 """The heartbeat at a real agent: what hangs on it turns critical without the operator; it is there for that alone."""
 
 import asyncio
-from contextlib import suppress
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
 
 from consul_world import CLUSTER, CONNECTION, Truth, deregister, eventually, register, running, to, web
 
 from consul_registrar.changes import Cause, DropCheck, Register
+from consul_registrar.consul import heartbeat
+from consul_registrar.consul.agent import AgentRegistry, AgentSettings
+from consul_registrar.consul.claim import Name
+from consul_registrar.consul.claimed import ClaimedRegistry
 from consul_registrar.dead_man import heartbeat_id, hung_on
 from consul_registrar.model import Instance
 
@@ -27,6 +32,25 @@ def beats(truth: Truth) -> bool:
 def health(truth: Truth, instance: Instance) -> dict[str, str]:
     """What the catalog says of the checks of an instance, by what their IDs end with."""
     return {id_.rpartition(":")[2]: row["Status"] for id_, row in truth.catalog_checks(instance).items()}
+
+
+@asynccontextmanager
+async def observing(settings: AgentSettings) -> AsyncIterator[ClaimedRegistry]:
+    """What a leader with `policy: Observe` runs."""
+
+    def make(on_change, on_agent, may_write, may_beat):
+        told = {"on_agent": on_agent, "may_write": may_write, "may_beat": may_beat}
+        return AgentRegistry(CONNECTION, CLUSTER, settings, on_change, **told)
+
+    name = Name(CLUSTER, "uid", observes=True)
+    registry = ClaimedRegistry(name, make, lambda _, **__: None, lambda _: None, lambda: True, lambda *_: None)
+    running = asyncio.create_task(registry.run())
+    try:
+        yield registry
+    finally:
+        running.cancel()
+        with suppress(asyncio.CancelledError):
+            await running
 
 
 HEALTHY = {"readiness": "passing", "dead-man": "passing"}
@@ -115,6 +139,31 @@ async def test_it_goes_on_for_what_hangs_on_it_after_it_was_switched_off(truth):
         await eventually(lambda: not beats(truth))
         assert await asyncio.to_thread(health, truth, plain) == {"readiness": "passing"}
         await second.write(deregister(plain))
+
+
+async def test_it_goes_on_under_a_policy_that_writes_nothing_else(truth, monkeypatch):
+    monkeypatch.setattr(heartbeat, "LEAST", AFTER)
+    one = hanging("a")
+    async with running(to(truth.agent, dead_man=AFTER)) as first:
+        await first.is_ready()
+        await first.write(register(one))
+    async with observing(to(truth.agent)):
+        await eventually(lambda: health(truth, one) == HEALTHY)
+        await asyncio.sleep(2 * AFTER / 1000)
+        assert await asyncio.to_thread(health, truth, one) == HEALTHY
+        truth.agent.request("PUT", f"/v1/agent/service/deregister/{HEARTBEAT}")
+        await asyncio.sleep(AFTER / 1000)
+        assert not await asyncio.to_thread(beats, truth)
+    async with running(to(truth.agent, dead_man=AFTER)) as third:
+        await third.is_ready()
+        await eventually(lambda: beats(truth) and health(truth, one) == HEALTHY)
+    async with observing(to(truth.agent)) as registry:
+        await eventually(lambda: registry.ready)
+        truth.agent.request("PUT", f"/v1/agent/service/deregister/{one.id}")
+        await eventually(lambda: registry.standing() == 0)
+        await asyncio.sleep(AFTER / 1000)
+        assert await asyncio.to_thread(beats, truth)
+    truth.agent.request("PUT", f"/v1/agent/service/deregister/{HEARTBEAT}")
 
 
 async def test_nobody_who_asks_for_none_has_one(truth):

@@ -22,7 +22,7 @@ class Session(AgentSession):
         def nothing(*_: Any, **__: Any) -> Any:
             return None
 
-        scope = Scope("prod", "default", "", Access(), Actual("prod", "default"), nothing, nothing, nothing, nothing)
+        scope = Scope("prod", "default", "", Access(), Actual("prod", "default"), *[nothing] * 5)
         super().__init__("node-1", Endpoint("127.0.0.1", 1), scope)
         self.sent: list[str] = []
 

@@ -47,7 +47,7 @@ def claimed(told: list[str], on_any: Callable[[], None] = lambda: None) -> tuple
         told.append(label)
         on_any()
 
-    def make(_on_change: object, on_agent: Callable[[str], None], _may_write: object) -> Inner:
+    def make(_on_change: object, on_agent: Callable[[str], None], _may_write: object, _may_beat: object) -> Inner:
         made.append(Agents(on_agent))
         return cast("Inner", made[0])
 
