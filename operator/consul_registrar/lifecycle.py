@@ -68,6 +68,10 @@ class Lifecycle:
         self._doubt = doubt
         self._tried_since: dict[RegistrationKey, float] = {}
 
+    def begin_term(self) -> None:
+        """This process leads from now on: what it couldn't clean in an earlier term it hasn't tried in this one."""
+        self._tried_since.clear()
+
     async def reconcile(self, key: RegistrationKey) -> None:
         """Put its subjects on the queue and see to its beginning and its end. Never raises."""
         with about(key):

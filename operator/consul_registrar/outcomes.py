@@ -32,12 +32,17 @@ def health_of(standing: tuple[Instance, ...]) -> Health | None:
     return model.worst([i.health for i in standing]) if standing else None
 
 
-def outcome(facts: Facts, want: Want, standing: tuple[Instance, ...], *, withheld: bool) -> Outcome | None:
-    """What is counted after all changes were written (or withheld); None: there is nothing to count."""
+def outcome(
+    facts: Facts, want: Want, standing: tuple[Instance, ...], said: Outcome | None = None, *, withheld: bool
+) -> Outcome | None:
+    """What is counted after all changes were written (or withheld); None: there is nothing to count.
+
+    `said`: what was counted before. What was asked for then is what stands, where changes are withheld.
+    """
     name, there, health = name_of(facts), bool(standing), health_of(standing)
     match want:
         case Present(instance):
-            made = asked(instance)
+            made = said.asked if withheld and said else asked(instance)
             return Outcome(name, desired=True, registered=there, health=health, withheld=withheld, asked=made)
         case Kept(reason, problem):
             # What is refused as a whole adds nothing that would be desired, but what stands still counts.

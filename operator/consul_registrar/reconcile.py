@@ -314,7 +314,8 @@ class Reconciler:
         if isinstance(want, Absent) and not withheld:
             self._quarantine.removed(registry.name, Key(facts.owner.key, facts.subject))
         standing = registry.instances(facts.owner.key, facts.subject)
-        counted = outcome(facts, want, standing, withheld=withheld)
+        said = self._reports.outcome(facts.owner.key, registry.name, facts.subject)
+        counted = outcome(facts, want, standing, said, withheld=withheld)
         again = self._waits_reaped(registry, facts, counted, back=isinstance(want, Present) and bool(standing))
         return Done(counted, _SLOW_RETRY if again is None and _depends(facts, want) else again)
 

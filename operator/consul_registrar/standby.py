@@ -59,6 +59,7 @@ class Standby:
     def hand_over(self) -> None:
         """A term begins: what is due comes first, then, once there are no news, a look at everything."""
         self._secrets.forget()
+        self._lifecycle.begin_term()
         for key in self._due:
             self._queue.add(key)
         self._due.clear()

@@ -121,12 +121,13 @@ class PortedWriter:
     async def _together(self, node: str, units: Sequence[Unit]) -> list[ConsulError | None]:
         """Who watches the node is told afterwards what of its changes is our doing."""
         self._own.sending({node})
+        answers: list[Sent | ConsulError] = []
         try:
             answers = await results(self._put(unit) for unit in units)
             found = await self._read_back(node, [each for each in answers if isinstance(each, Sent)])
             self._note(node, answers, found)
         except ConsulError as error:
-            return [OutcomeUnknown(error.reason)] * len(units)
+            return [each if isinstance(each, ConsulError) else OutcomeUnknown(error.reason) for each in answers]
         finally:
             self._own.sending(())
             self._watches[node].answered()

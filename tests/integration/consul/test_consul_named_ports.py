@@ -16,7 +16,7 @@ from consul_world import running as at_agent
 
 from consul_registrar.changes import Cause, Deregister, Feed
 from consul_registrar.consul.agent import AgentSettings
-from consul_registrar.consul.errors import Stale
+from consul_registrar.consul.errors import Denied, OutcomeUnknown, Stale
 from consul_registrar.model import Health, Instance, Key, NamedPort
 
 PORTS = (NamedPort("grpc", 90), NamedPort("http", 9, default=True))
@@ -206,6 +206,27 @@ async def test_several_are_registered_side_by_side_and_read_back_together(catalo
         for instance in instances:
             assert told(catalog.service(instance)) == [tuple(port) for port in PORTS]
             assert one.planned(instance) == ()
+
+
+async def test_what_was_refused_is_told_so_though_the_others_cannot_be_read_back(catalog: Catalog) -> None:
+    failing = True
+
+    async def fault(request: http.Request) -> http.Response | None:
+        if request.path == "/v1/catalog/register" and b"refused" in await request.read():
+            return http.Response(status=403, text="Permission denied")
+        reads_back = failing and "side-" in request.query.get("filter", "")
+        return http.Response(status=500, text="No cluster leader") if reads_back else None
+
+    async with (
+        recorded(catalog.consul, fault) as server,
+        in_catalog(catalog_to(f"http://127.0.0.1:{server.port}", virtual_nodes=1)) as one,
+    ):
+        await one.is_ready()
+        taken, refused = (one.web(name, ports=PORTS) for name in ("side-taken", "side-refused"))
+        outcomes = await one.registry.apply("", [register(taken), register(refused)])
+        assert [type(error) for error in outcomes] == [OutcomeUnknown, Denied]
+        failing = False
+        await one.converges(taken)
 
 
 def dropping(catalog: Catalog) -> Any:

@@ -484,6 +484,22 @@ async def test_tags_that_an_older_version_did_not_note_are_written_with_the_firs
 
 
 @instantly
+async def test_such_tags_that_are_edited_during_a_suspension_are_written_after_it() -> None:
+    world = World()
+    made = instance(of_pods(service=TAGS | {"tags": ["v1"]}))
+    older = replace(made, node="agent-1", meta=tuple(p for p in made.meta if p[0] != META_TAGS))
+    world.consul.consul.held[older.node, older.id] = older
+    async with world.running():
+        world.run_pod(pod())
+        for generation, (tag, suspend) in enumerate([("v1", False), ("v1", True), ("v2", True), ("v2", False)], 3):
+            spec = of_pods(service=TAGS | {"tags": [tag]}, suspend=suspend)
+            world.apply(body(spec, generation=generation, **HELD))
+            await passes(3)
+    (stands,) = world.consul.held
+    assert (stands.tags, len(world.consul.written)) == (("v2",), 1)
+
+
+@instantly
 async def test_while_an_agent_is_being_connected_nothing_is_done_or_said() -> None:
     world = World()
     world.consul.here = reason("AgentConnecting")
@@ -782,6 +798,26 @@ async def test_what_was_deleted_long_ago_while_no_operator_ran_is_cleaned_before
         world.reconsider()
         await passes(5)
     assert left[0] == ([None] if policy == "Orphan" else [])
+
+
+@instantly
+async def test_a_time_in_which_another_led_is_none_in_which_this_process_tried_to_clean() -> None:
+    world = World()
+    async with world.running():
+        world.apply(body(**HELD))
+        world.run_pod(pod())
+        await passes()
+        world.consul.ready = False
+        world.apply(body(generation=4, deletionTimestamp=NOW, **HELD))
+        await passes(20)
+    async with world.standing_by():
+        await passes(120)
+    world.age = 3600.0
+    async with world.running():
+        await passes(20)
+        assert "removed" not in world.cluster.finalizers
+        await passes(60)
+    assert "removed" in world.cluster.finalizers
 
 
 @instantly
