@@ -193,12 +193,12 @@ class World:
         assert condition["observedGeneration"] == found["metadata"]["generation"], "status is older than the spec"
         return condition
 
-    def says(self, name: str, reason: str, kind: str = "Ready") -> dict[str, Any]:
-        """Wait until a condition has this reason."""
+    def says(self, name: str, reason: str, kind: str = "Ready", message: str | None = None) -> dict[str, Any]:
+        """Wait until a condition has this reason, and this message where one is given (counts come one by one)."""
 
         def look() -> dict[str, Any]:
             condition = self.condition(name, kind)
-            assert condition["reason"] == reason, condition
+            assert (condition["reason"], message or condition["message"]) == (reason, condition["message"])
             return condition
 
         return eventually(look)

@@ -144,7 +144,7 @@ def test_a_load_balancer_is_awaited_follows_its_address_and_goes_with_its_servic
         uid = world.cluster.api.request("GET", f"/api/v1/namespaces/{world.namespace}/services/lb")["metadata"]["uid"]
         assert (meta["k8s-service"], meta["k8s-service-uid"], meta["k8s-endpoint"]) == ("lb", uid, "203.0.113.7")
         assert "k8s-pod" not in meta
-    assert world.says("lb", "Registered")["message"] == "2 of 2 instances registered, 2 passing"
+    world.says("lb", "Registered", message="2 of 2 instances registered, 2 passing")
     ingress(world, "lb", "203.0.113.8", "lb.example.com")
     holds(world, "lb", {"203.0.113.8": "passing", "lb.example.com": "passing"})
     world.kubectl("delete", "service", "lb", "--wait=false")

@@ -330,8 +330,10 @@ class _Line:
 
     async def ask_apart(self, method: str, head: Head, body: bytes) -> None:
         apart = _Line(self.name, self._upstream, self.reader, self._writer)
-        await apart.ask(method, head, body)
-        apart.hang_up()
+        try:
+            await apart.ask(method, head, body)
+        finally:
+            apart.hang_up()
 
     async def _to_server(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         """The connection that the last call left clean, else a new one."""
