@@ -2,9 +2,15 @@
 
 import itertools
 import time
+from typing import Any
 
 import pytest
 from operator_world import World, call, deployment, eventually, pod, registration, statuses
+
+
+def answer(row: dict[str, Any], path: str = "/") -> tuple[int, str]:
+    """What an instance answers; a simulated Pod may be ready a moment before somebody listens for it."""
+    return eventually(lambda: call(row, path))
 
 
 def test_three_lines_register_every_pod_under_the_name_of_the_registration(world: World) -> None:
@@ -121,9 +127,9 @@ def test_several_instances_in_one_go_and_only_the_healthy_ones_are_found_and_cal
     everybody, healthy = world.health("worker"), world.health("worker", passing=True)
     assert everybody.keys() - healthy.keys() == {"worker-unhealthy"}
     assert statuses(everybody["worker-unhealthy"]) == {"health": "critical"}
-    assert call(everybody["worker-unhealthy"], "/health")[0] == 503
+    assert answer(everybody["worker-unhealthy"], "/health")[0] == 503
     name, row = next(iter(healthy.items()))
-    assert call(row) == (200, f"{world.namespace}/{name} at {row['Service']['Address']}\n")
+    assert answer(row) == (200, f"{world.namespace}/{name} at {row['Service']['Address']}\n")
     addresses = {record.data for record in world.dns("worker.service.consul").answers}
     assert addresses <= {row["Service"]["Address"] for row in healthy.values()}
     assert addresses
@@ -134,7 +140,7 @@ def test_calls_are_balanced_over_all_healthy_instances_of_the_health_api(world: 
     world.example("02-web-three-lines.yaml")
     rows = world.passing("web", 3)
     rotation = itertools.islice(itertools.cycle(sorted(rows.items())), 6)
-    answers = [(name, call(row)) for name, row in rotation]
+    answers = [(name, answer(row)) for name, row in rotation]
     assert all(answer == (200, f"{world.namespace}/{n} at {rows[n]['Service']['Address']}\n") for n, answer in answers)
     assert {name for name, _ in answers} == rows.keys() == world.pods("web").keys()
 
@@ -184,7 +190,7 @@ def test_a_terminating_pod_is_gone_from_consul_while_it_still_answers(world: Wor
     row = world.passing("slow-end", 1)["slow-end"]
     world.kubectl("delete", "pod", "slow-end", "--wait=false")
     eventually(lambda: world.health("slow-end") == {})
-    assert call(row)[0] == 200
+    assert answer(row)[0] == 200
     assert "deletionTimestamp" in world.kubectl("get", "pod", "slow-end", "-o", "json")
     world.kubectl("delete", "pod", "slow-end", "--grace-period=0", "--force", "--wait=false")
 
