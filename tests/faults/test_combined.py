@@ -6,7 +6,7 @@ from contextlib import suppress
 
 import pytest
 from fault_world import CONSUL_WRITES, LEASE, MODES, Arena, Mode, Shop, shop, some, to_consul
-from operator_world import CRDS, MERGE, eventually, pod
+from operator_world import MERGE, define, eventually, pod
 
 from devcluster.kube import ApiError
 from killpoints import Claim, faults, kind_is
@@ -167,8 +167,7 @@ def test_a_definition_that_goes_and_comes_back_while_an_edit_is_on_its_way_takes
         return CRD not in {one["metadata"]["name"] for one in found}
 
     eventually(is_gone)
-    arena.cluster.kubectl("apply", "-f", str(CRDS))
-    arena.cluster.kubectl("wait", "--for=condition=Established", "crd", "--all")
+    define(arena.cluster)
     again = web.registration("web", service={"name": web.name("web"), "tags": ["again"]})
     eventually(lambda: web.create(web.world.registrations, again))
     web.claim("web", ("again",))

@@ -8,7 +8,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import urlsplit
 
@@ -187,6 +187,8 @@ def test_an_answer_may_never_come(server: Server, network: Network, fault: fault
     network.inject(is_write, fault)
     connection = http.client.HTTPConnection(at.hostname or "", at.port, timeout=0.3)
     connection.request("PUT", "/v1/kv/a", b"1")
+    if applied:
+        until(lambda: "/v1/kv/a" in server.kept)
     with pytest.raises(TimeoutError):
         connection.getresponse()
     connection.close()
@@ -205,7 +207,7 @@ def test_an_answer_can_be_another_one_before_or_after_the_write(server: Server, 
 
 def test_an_effect_can_come_after_its_answer(server: Server, network: Network) -> None:
     url = network.proxy("one", server.url)
-    network.inject(is_write, faults.delayed_effect(0.3))
+    network.inject(is_write, faults.delayed_effect(2.0))
     assert ask(url, "PUT", "/v1/kv/a", b"1") == (200, b"")
     assert server.kept == {}
     until(lambda: server.kept == {"/v1/kv/a": b"1"})
@@ -225,7 +227,7 @@ def test_an_answer_can_end_after_each_number_of_bytes(server: Server, network: N
 
 def test_a_write_can_be_applied_once_more_later(server: Server, network: Network) -> None:
     url = network.proxy("one", server.url)
-    network.inject(is_write, faults.repeated(0.3))
+    network.inject(is_write, faults.repeated(2.0))
     assert ask(url, "PUT", "/v1/kv/a", b"1") == (200, b"{}")
     assert ask(url, "PUT", "/v1/kv/a", b"2") == (200, b"{}")
     assert server.kept == {"/v1/kv/a": b"2"}
@@ -331,11 +333,11 @@ def test_a_program_that_does_not_come_right_after_its_death_is_found_out(
     server: Server, network: Network, write: Callable[[str], Writer]
 ) -> None:
     story = Story(server, write(FORGETFUL))
-    stage = Stage(network, story.writer, is_write, quiet=0.3, within=3)
+    stage = Stage(network, story.writer, is_write, quiet=0.3)
     points = {str(point): point for point in rehearse(stage, story)}
     assert play(stage, story, points["after PUT kv/c 0"]), "after the last write nothing is left to do"
     with pytest.raises(AssertionError, match=r"killed after PUT kv/a 0: .*/v1/kv/b"):
-        play(stage, story, points["after PUT kv/a 0"])
+        play(replace(stage, within=3), story, points["after PUT kv/a 0"])
 
 
 def test_an_instance_that_left_and_came_back_between_two_looks_has_left() -> None:
@@ -346,7 +348,7 @@ def test_an_instance_that_left_and_came_back_between_two_looks_has_left() -> Non
 
 
 def until(look: Callable[[], object]) -> None:
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 60
     while not look():
         assert time.monotonic() < deadline
         time.sleep(0.02)

@@ -203,6 +203,12 @@ class World:
 
         return eventually(look)
 
+    def registered(self, name: str, count: int) -> dict[str, Any]:
+        """Wait until status says that so many instances are desired, registered and passing: by then the operator has
+        heard of all that it wrote for them, which Consul shows earlier.
+        """
+        return self.says(name, "Registered", message=f"{count} of {count} instances registered, {count} passing")
+
     def exists(self, name: str) -> bool:
         found = self.cluster.api.request("GET", self.registrations)
         return name in {one["metadata"]["name"] for one in found["items"]}
@@ -323,9 +329,14 @@ def pod(name: str, app: str, **annotations: str) -> dict[str, Any]:
 
 
 def define(cluster: Cluster) -> None:
-    """Apply the custom resources' definitions."""
+    """Apply the custom resources' definitions; returns when clients find them, which is after they are established."""
     cluster.kubectl("apply", "-f", str(CRDS))
-    cluster.kubectl("wait", "--for=condition=Established", "crd", "--all")
+    cluster.kubectl("wait", "--for=condition=Established", "crd", "--all", f"--timeout={PATIENCE:.0f}s")
+
+    def are_found() -> None:
+        cluster.kubectl("get", "serviceregistrations,consulconnections", "--all-namespaces")
+
+    eventually(are_found)
 
 
 @contextmanager

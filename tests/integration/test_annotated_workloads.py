@@ -140,7 +140,7 @@ def test_what_is_deleted_by_hand_is_made_again(world: World) -> None:
 def test_at_rest_nothing_is_written(world: World, operator: Operator) -> None:
     world.apply(workload("Deployment", "calm", register="http", service_tags="a"))
     world.passing("calm", 2)
-    world.says("calm", "Registered")
+    world.registered("calm", 2)
     before = eventually(lambda: settled(world, "calm"))
     world.kubectl("scale", "deployment", "calm", "--replicas=2")
     operator.restart()

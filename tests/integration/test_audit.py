@@ -133,7 +133,7 @@ class Book:
 def of_ready_pods(world: World, app: str, count: int) -> None:
     names = [f"{app}-{number}" for number in range(count)]
     world.apply(*(pod(name, app) for name in names))
-    world.kubectl("wait", "--for=condition=Ready", *(f"pod/{name}" for name in names))
+    world.kubectl("wait", "--for=condition=Ready", "--timeout=60s", *(f"pod/{name}" for name in names))
 
 
 def test_lines_and_changes_are_the_same_one_to_one(book: Book) -> None:

@@ -99,8 +99,13 @@ def test_without_one_the_connection_says_that_the_handshake_failed(
     guarded: Cluster, operator: Operator, mode: str
 ) -> None:
     name = connect(guarded, mode)
-    message = eventually(lambda: ready(guarded, name)["reason"] == "TlsFailed" and ready(guarded, name)["message"])
-    assert "client certificate" in message
+
+    def look() -> str:
+        condition = ready(guarded, name)
+        assert condition["reason"] == "TlsFailed"
+        return condition["message"]
+
+    assert "client certificate" in eventually(look)
 
 
 def test_a_renewed_certificate_is_shown_and_one_that_cannot_be_used_is_not(

@@ -41,8 +41,10 @@ def own(request: pytest.FixtureRequest, cluster: Cluster, world: World) -> Itera
 
 
 def terms(world: World, name: str, **spec: Any) -> None:
-    """Merge into a connection's spec."""
-    world.cluster.api.request("PATCH", f"{RESOURCES}/consulconnections/{name}", {"spec": spec}, MERGE)
+    """Merge into a connection's spec, and wait until the operator knows it: what is edited next may reach it first."""
+    path = f"{RESOURCES}/consulconnections/{name}"
+    edited = world.cluster.api.request("PATCH", path, {"spec": spec}, MERGE)["metadata"]["generation"]
+    eventually(lambda: world.cluster.api.request("GET", path)["status"]["observedGeneration"] >= edited)
 
 
 def says(world: World, name: str, reason: str) -> dict[str, Any]:
@@ -111,8 +113,11 @@ def test_two_namespaces_share_a_name_only_where_it_says_so(world: World, neighbo
     assert {row["ServiceAddress"] for row in world.consul(f"/v1/catalog/service/{name}")} == {"192.0.2.1"}
     terms(world, own, sharedNames="Allow")
     neighbour.says("shared", "Registered")
-    addresses = {row["ServiceAddress"] for row in world.consul(f"/v1/catalog/service/{name}")}
-    assert addresses == {"192.0.2.1", "192.0.2.2"}
+
+    def addresses() -> set[str]:
+        return {row["ServiceAddress"] for row in world.consul(f"/v1/catalog/service/{name}")}
+
+    eventually(lambda: addresses() == {"192.0.2.1", "192.0.2.2"})
     neighbour.kubectl("delete", "sreg", "shared", "--timeout=60s")
 
 
@@ -209,7 +214,7 @@ def test_a_limit_of_writes_is_waited_for_and_all_are_made(world: World, operator
     terms(world, own, limits={"writesPerSecond": 2})
     world.apply(deployment("paced", 8), into(own, "paced", pods={"selector": {"matchLabels": {"app": "paced"}}}))
     world.passing(f"{own}-paced", 8)
-    world.says("paced", "Registered")
+    world.registered("paced", 8)
     times = written(operator, own)
     assert (times[-1] - times[0]).total_seconds() >= 2.0, "two at once, two a second"
     terms(world, own, limits=None)

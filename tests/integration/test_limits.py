@@ -26,10 +26,10 @@ def test_writes_keep_to_the_limit_and_all_are_made(world: World, cluster: Cluste
     cluster.api.request("POST", CONNECTIONS, kind | {"spec": spec})
     world.apply(deployment("paced", 12), registration("paced", consulRefs=[{"name": "limited"}]))
     world.passing("paced", 12)
+    world.registered("paced", 12)  # by then each write has its line
     times = written(operator, "limited")
     assert len(times) == 12
     assert (times[-1] - times[0]).total_seconds() >= 3.0, "two at once, two a second"
-    world.says("paced", "Registered")
     cluster.api.request("PATCH", f"{CONNECTIONS}/limited", {"spec": {"limits": None}}, MERGE)
     world.kubectl("delete", "sreg", "paced")
     eventually(lambda: world.health("paced") == {})

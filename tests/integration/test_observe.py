@@ -76,6 +76,7 @@ def test_what_stands_is_left_as_it_is_until_the_policy_says_otherwise(
     world.says("stands", "Registered")
     before = at_rest(cluster)
     world.kubectl("scale", "deployment", "stands", "--replicas=1")
+    eventually(lambda: len(world.pods("stands")) == 1)
     world.annotate(min(world.pods("stands")), ready="false")
     world.patch("stands", {"service": {"tags": ["edited"]}})
     waiting(world, "stands", 3)

@@ -34,7 +34,7 @@ def before(cluster: Cluster, operator: Operator) -> Iterator[World]:
     eventually(lambda: not cluster.api.request("GET", KINDS["registrations"])["items"])
     for each in made:
         cluster.kubectl("delete", "cconn", each["metadata"]["name"], "--timeout=60s")
-    cluster.kubectl("delete", "namespace", NAMESPACE, "--timeout=60s")
+    cluster.kubectl("delete", "namespace", NAMESPACE, "--timeout=120s")
 
 
 @pytest.mark.parametrize("version", RECORDINGS)

@@ -75,7 +75,13 @@ def test_five_hundred_pods_scale_at_random_through_crashes_and_no_living_one_eve
                 world.kubectl("scale", "deployment", name, f"--replicas={sizes[name]}")
             if crash % 2:
                 operator.kill()
-                world.kubectl("delete", "pod", "--wait=false", *chance.sample(sorted(world.pods(crowd[0])), 2))
+                world.kubectl(
+                    "delete",
+                    "pod",
+                    "--wait=false",
+                    "--ignore-not-found",
+                    *chance.sample(sorted(world.pods(crowd[0])), 2),
+                )
                 operator.start()
             else:
                 operator.restart()

@@ -88,8 +88,11 @@ def test_it_says_why_a_pod_is_not_registered_and_which_is_unhealthy(world: World
     world.apply(deployment("web", 2), registration("web", service={"port": "admin"}))
     world.says("web", "PortNotFound")
     eventually(lambda: page.row(world, "web")["state"] == "bad")
-    problems = page.told(f"registrations/{world.namespace}/web")["problems"]
-    assert {one["subject"] for one in problems} == world.pods("web").keys()
+
+    def named() -> set[str]:
+        return {one["subject"] for one in page.told(f"registrations/{world.namespace}/web")["problems"]}
+
+    eventually(lambda: len(named()) == 2 and named() == world.pods("web").keys())
     assert "container port 'admin' is not declared" in page.text(f"/registrations/{world.namespace}/web").replace(
         "&#x27;", "'"
     )
@@ -173,7 +176,7 @@ def test_a_standby_says_the_same_and_that_it_does_not_lead(
     eventually(look)
     assert "Standby" in other.said()
     path = f"registrations/{world.namespace}/web"
-    assert other.told(path)["instances"] == page.told(path)["instances"]
+    eventually(lambda: other.told(path)["instances"] == page.told(path)["instances"])
     second.stop()
 
 

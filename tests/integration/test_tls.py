@@ -9,12 +9,12 @@ from urllib.parse import urlsplit
 
 import pytest
 from operator_world import (
-    CRDS,
     MERGE,
     RESOURCES,
     Operator,
     World,
     connection,
+    defined,
     deployment,
     eventually,
     registration,
@@ -22,7 +22,7 @@ from operator_world import (
     without_consul_variables,
 )
 
-from devcluster import Cluster, Options, running, tls_proxy
+from devcluster import Cluster, Options, tls_proxy
 from devcluster.tls import Authority
 
 CONNECTIONS = f"{RESOURCES}/consulconnections"
@@ -31,9 +31,7 @@ CONNECTIONS = f"{RESOURCES}/consulconnections"
 @pytest.fixture(scope="module")
 def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     options = Options(nodes=1, acls=True, consul_tls=True, client_certificates=True)
-    with running(options, tmp_path_factory.mktemp("guarded") / "state") as one:
-        one.kubectl("apply", "-f", str(CRDS))
-        one.kubectl("wait", "--for=condition=Established", "crd", "--all")
+    with defined(options, tmp_path_factory.mktemp("guarded")) as one:
         yield one
 
 

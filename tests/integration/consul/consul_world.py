@@ -35,7 +35,8 @@ from devcluster.consul import Consul, ConsulError, Member
 CLUSTER = "tests"
 CONNECTION = "default"
 WEB = RegistrationKey("shop", "web")
-PATIENCE = 30.0
+PATIENCE = 60.0
+"""Seconds, as in `operator_world.py`."""
 
 
 async def eventually(look: Callable[[], Any], within: float = PATIENCE) -> Any:

@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 from aiohttp import web as aioweb
-from consul_faults import Agent, passed_on, serving
+from consul_faults import Agent, Server, passed_on, serving
 from consul_world import CONNECTION, WEB, Truth, deregister, eventually, meta, node, register, running, tcp, to, web
 
 from consul_registrar.consul import Access, AgentSettings, NotSent
@@ -235,6 +235,14 @@ async def test_an_index_that_goes_backwards_starts_the_query_over():
         assert asked == [None, "50", None, "8"]
 
 
+async def at_rest(server: Server) -> None:
+    """Wait until nothing has been asked for a second."""
+    asked = -1
+    while asked != len(server.requests):
+        asked = len(server.requests)
+        await asyncio.sleep(1)
+
+
 async def test_what_changes_on_other_nodes_lets_nobody_read_this_one(truth):
     """Although the index of a node's checks is that of all checks."""
 
@@ -252,7 +260,7 @@ async def test_what_changes_on_other_nodes_lets_nobody_read_this_one(truth):
     async with serving(forward) as server, running(AgentSettings(host="127.0.0.1", port=server.port)) as one:
         await one.is_ready()
         await eventually(lambda: sum("index" in what for what, _, _ in server.requests) == 2)
-        await asyncio.sleep(0.3)  # they wait at the servers by then
+        await at_rest(server)  # they wait at the servers by then
         before = reads()
         for number in range(10):
             await asyncio.to_thread(elsewhere, number)

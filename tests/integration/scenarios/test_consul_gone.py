@@ -93,8 +93,7 @@ def test_a_registration_deleted_while_consul_is_gone_says_that_it_is_blocked_and
 
     eventually(lambda: blocked("stuck"))
     eventually(lambda: blocked("patient"))
-    found = world.kubectl("get", "events", "--field-selector=reason=DeregistrationBlocked", "-o", "name")
-    assert found
+    eventually(lambda: world.kubectl("get", "events", "--field-selector=reason=DeregistrationBlocked", "-o", "name"))
     world.kubectl("annotate", "sreg", "stuck", "consul-registrar.dev/skip-deregistration=yes")
     eventually(lambda: not world.exists("stuck"))
     assert world.exists("patient")

@@ -27,8 +27,8 @@ def test_a_wrong_port_name_is_told_with_the_names_that_there_are(world: World) -
     says = world.says("port", "PortNotFound")
     assert says["status"] == "False"
     assert "container port 'htpp' is not declared (declared names: http)" in says["message"]
+    eventually(lambda: world.registration("port")["status"]["problems"]["counts"] == {"PortNotFound": 2})
     assert problems(world, "port").keys() == world.pods("port").keys()
-    assert world.registration("port")["status"]["problems"]["counts"] == {"PortNotFound": 2}
     eventually(lambda: ("Warning", "PortNotFound") in events(world, "port"))
     assert world.health("port") == {}
     world.patch("port", {"service": {"port": "http"}})
@@ -41,7 +41,7 @@ def test_a_missing_label_is_the_problem_of_that_pod_alone(world: World) -> None:
     good["metadata"]["labels"]["version"] = "1"
     world.apply(registration("labelled", service={"meta": {"v": "$(metadata.labels['version'])"}}), good, bad)
     world.says("labelled", "FieldPathNotFound")
-    assert world.health("labelled").keys() == {"good"}
+    assert world.passing("labelled", 1).keys() == {"good"}
     ((reason, message),) = problems(world, "labelled").values()
     assert problems(world, "labelled").keys() == {"bad"}
     assert reason == "FieldPathNotFound"
@@ -214,7 +214,7 @@ def test_a_new_node_without_an_agent_is_told_by_name(cluster: Cluster, world: Wo
         there = pod("there", "partly") | {"spec": {"nodeName": "node-3", **pod("", "")["spec"]}}
         world.apply(registration("partly"), here, there)
         eventually(lambda: problems(world, "partly").keys() == {"there"})
-        assert world.health("partly", passing=True).keys() == {"here"}
+        assert world.passing("partly", 1).keys() == {"here"}
         condition = world.condition("partly")
         assert condition["status"] == "False"
         assert condition["message"].startswith("there: ")

@@ -119,9 +119,10 @@ def test_an_instance_drains_as_critical_until_its_pod_is_gone(world: World, mode
     spec = {"pods": pods, "service": {"name": f"drain-{mode}"}, "checks": [], "consulRefs": [{"name": mode}]}
     world.apply(deployment("web", 1), registration("web", **spec))
     (name,) = world.passing(f"drain-{mode}", 1)
-    world.annotate(name, terminate_after="4s")
+    world.annotate(name, terminate_after="1h")
     world.kubectl("delete", "pod", name, "--wait=false")
     eventually(lambda: statuses(world.health(f"drain-{mode}")[name]) == {"draining": "critical"})
+    world.kubectl("delete", "pod", name, "--grace-period=0", "--force", "--wait=false")
     eventually(lambda: name not in world.health(f"drain-{mode}"))
     world.passing(f"drain-{mode}", 1)
 
