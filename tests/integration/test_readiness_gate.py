@@ -221,7 +221,7 @@ def rolling(name: str, replicas: int, surge: int | str = 1) -> dict[str, Any]:
     """A Deployment that never has fewer Pods available than it wants; they take a moment to end."""
     made = deployment(name, replicas)
     made["spec"]["strategy"] = {"rollingUpdate": {"maxSurge": surge, "maxUnavailable": 0}}
-    made["spec"]["template"]["metadata"]["annotations"] = {"dev.consul-registrar.dev/terminate-after": "1s"}
+    made["spec"]["template"]["metadata"]["annotations"] = {"dev.consul-registrar.dev/terminate-after": "3s"}
     return made
 
 

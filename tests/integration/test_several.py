@@ -7,6 +7,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 from operator_world import EXAMPLES, MERGE, Operator, World, deployment, eventually, pod, registration, statuses
 from scenarios.test_life_cycle import watching
+from test_connection_fields import terms as put_terms
 
 from devcluster import Cluster
 
@@ -253,7 +254,7 @@ def test_a_connections_terms_hold_for_all_its_registrations(world: World, cluste
         "defaults": {"tags": ["k8s"], "meta": {"team": "platform"}, "weights": {"passing": 5}},
     }
     path = f"{CONNECTIONS}/{connection}"
-    cluster.api.request("PATCH", path, {"spec": terms}, MERGE)
+    put_terms(world, connection, **terms)
     try:
         fits = f"{world.namespace}-{connection}"
         world.apply(deployment("terms", 1), registering("terms", "terms", connection, service={"name": fits}))
