@@ -9,7 +9,7 @@ from typing import Any, Literal
 from consul_registrar import objects, times
 from consul_registrar.annotated import Workload, WorkloadKey
 from consul_registrar.api import GROUP, VERSION
-from consul_registrar.api.connection import SecretKeyRef
+from consul_registrar.api.access import SecretKeyRef
 from consul_registrar.consuls import Unusable
 from consul_registrar.gather import Unconfirmed
 from consul_registrar.kube import (

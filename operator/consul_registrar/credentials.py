@@ -16,9 +16,10 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from consul_registrar import metrics
-from consul_registrar.api import connection as api
+from consul_registrar.api import access as api
+from consul_registrar.api.access import SecretKeyRef, Source
 from consul_registrar.api.base import milliseconds
-from consul_registrar.api.connection import ConsulConnectionSpec, SecretKeyRef, Source
+from consul_registrar.api.connection import ConsulConnectionSpec
 from consul_registrar.consul import (
     VIRTUAL_NODES,
     Access,

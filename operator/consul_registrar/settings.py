@@ -8,7 +8,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
-from consul_registrar.api.connection import Auth, ClientCertificate, ConsulConnectionSpec, Source, Tls
+from consul_registrar.api.access import Auth, ClientCertificate, Source, Tls
+from consul_registrar.api.connection import ConsulConnectionSpec
 from consul_registrar.objects import Connection, Meta
 
 

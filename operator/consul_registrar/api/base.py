@@ -180,6 +180,8 @@ def default_port_rule() -> Rule:
 # --- texts --------------------------------------------------------------------------------------------------------
 
 SERVICE_NAME = r"^[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?$"
+#: Names of namespaces, Services and, of our own, endpoints and checks.
+DNS_LABEL = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"
 OBJECT_NAME = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$"
 _PATHS = (
     "must be text with field paths such as $(metadata.labels['app']), $(metadata.annotations['x']:-default), "

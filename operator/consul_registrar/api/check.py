@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 from pydantic import Field, StringConstraints
 
 from consul_registrar.api.base import (
+    DNS_LABEL,
     OBJECT_NAME,
     TEMPLATE,
     UNIQUE_NAMES,
@@ -160,7 +161,7 @@ class Check(Model):
     name: str = Field(
         min_length=1,
         max_length=63,
-        pattern=r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$",
+        pattern=DNS_LABEL,
         description="Tells the checks of a registration apart; shown in Consul.",
     )
     readiness: Empty | None = Field(

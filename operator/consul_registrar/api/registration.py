@@ -7,6 +7,7 @@ from pydantic import AfterValidator, Field, StringConstraints
 
 from consul_registrar.addresses import parsed
 from consul_registrar.api.base import (
+    DNS_LABEL,
     OBJECT_NAME,
     SERVICE_NAME_CEL,
     SERVICE_NAME_OR_TEMPLATE,
@@ -191,7 +192,7 @@ class Endpoint(Model):
     name: str = Field(
         min_length=1,
         max_length=63,
-        pattern=r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$",
+        pattern=DNS_LABEL,
         description="Tells the endpoints of a registration apart.",
     )
     address: Address = Field(description="IP address or DNS name.")
@@ -238,7 +239,7 @@ class KubernetesServiceSource(Model):
     name: str = Field(
         min_length=1,
         max_length=63,
-        pattern=r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$",
+        pattern=DNS_LABEL,
         description="Name of the Service.",
     )
     publish: Literal["LoadBalancer", "NodePort", "ClusterIP", "ExternalIP"] = Field(

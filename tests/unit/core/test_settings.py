@@ -2,7 +2,7 @@
 
 import pytest
 
-from consul_registrar.api.connection import ClientCertificate, Source
+from consul_registrar.api.access import ClientCertificate, Source
 from consul_registrar.settings import EnvironmentInvalid, Settings, default_connection
 
 
