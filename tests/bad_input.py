@@ -1,7 +1,8 @@
 """Every field of the custom resources, each with values that can't be; made from the schemas, so that none is left out.
 
-An example that is valid has to have each field; in it one value is replaced by a bad one. What is bad comes from the
-schema alone: a wrong type, what is too long, too many or out of range, and texts that are out of place.
+An example that is valid has to have each field; in it one value is replaced by a bad one, a key of a map is, or what
+must be there is left out. What is bad comes from the schema alone: a wrong type, what is too long or too short,
+too many or too few, out of range, and texts that are out of place, alone and after what is valid.
 """
 
 import copy
@@ -29,6 +30,8 @@ INJECTIONS = (
     "a\u0000b",
     "; rm -rf /",
 )
+#: Durations that no field can be.
+NEVER = ("0s", "-5s", "99999h", "5", "1e3s", "5 s", "1d", "5s\n")
 _TEXT, _NUMBER, _TRUTH, _LIST, _OBJECT = "text", 1, True, ["text"], {"text": "text"}
 _WRONG: dict[str, tuple[object, ...]] = {
     "string": (_NUMBER, _TRUTH, _LIST, _OBJECT),
@@ -241,8 +244,11 @@ def bad_inputs(kind: str) -> Iterator[Bad]:
         if path[:2] == ("defaults", "checks") and "valueFrom" in path:
             continue  # refused as a whole
         spec, place = _found(kind, path)
-        for value, text in _bad_values(node):
+        for value, text in _bad_values(node, _at(spec, place)):
             yield Bad(_shown(place), _with(spec, place, value), value, text)
+        for name in node.get("required", ()):
+            less = {key: value for key, value in _at(spec, place).items() if key != name}
+            yield Bad(f"{_shown(place)}.{name}", _with(spec, place, less), None)
 
 
 def _found(kind: str, path: Path_) -> tuple[Any, Path_]:
@@ -250,6 +256,12 @@ def _found(kind: str, path: Path_) -> tuple[Any, Path_]:
         for place in places(spec, path):
             return spec, place
     raise LookupError(f"no valid {kind} of tests/bad_input.py has {_shown(path)}")
+
+
+def _at(spec: Any, place: Path_) -> Any:
+    for key in place:
+        spec = spec[key]
+    return spec
 
 
 def _with(spec: Any, place: Path_, value: Any) -> Any:
@@ -265,21 +277,51 @@ def _shown(place: Path_) -> str:
     return "spec" + "".join(f"[{key}]" if isinstance(key, int) else f".{key}" for key in place)
 
 
-def _bad_values(node: dict[str, Any]) -> Iterator[tuple[Any, bool]]:
+def _bad_values(node: dict[str, Any], good: Any) -> Iterator[tuple[Any, bool]]:
+    """With whether each is a text out of place. `good`: what is valid there."""
     kind = "port" if node.get("x-kubernetes-int-or-string") else node["type"]
-    for value in _WRONG.get(kind, (_TRUTH, 1.5, _LIST, _OBJECT)):
-        if not (kind == "object" and not node.get("properties") and value == _OBJECT):
-            yield value, False
-    if "minimum" in node:
-        yield node["minimum"] - 1, False
-    if "maximum" in node:
-        yield node["maximum"] + 1, False
-    if "maxItems" in node:
-        yield [node.get("default") or _TEXT] * (node["maxItems"] + 1), False
-    if kind == "string" and "enum" in node:
-        yield "nonsense", False
+    wrong = [*_WRONG.get(kind, (_TRUTH, 1.5, _LIST, _OBJECT)), *_beyond(node, good)]
+    if "additionalProperties" in node:
+        yield from _bad_keys(node, good)
+    if "enum" in node:
+        wrong.append("nonsense")
     elif kind == "string":
-        yield "a" * (node["maxLength"] + 1), False
-        yield from ((text, True) for text in INJECTIONS)
+        yield from ((text, True) for text in _out_of_place(good))
     elif kind == "port":
-        yield from ((value, False) for value in (-1, 2**31, "a" * 513, *INJECTIONS))
+        wrong += [-1, 65536, 2**31, "a" * 513, *_out_of_place("http")]
+    if any("duration(" in rule["rule"] for rule in node.get("x-kubernetes-validations", ())):
+        wrong += NEVER
+    yield from ((value, False) for value in wrong)
+
+
+def _out_of_place(good: str) -> tuple[str, ...]:
+    return (*INJECTIONS, *(good + text for text in INJECTIONS))
+
+
+def _beyond(node: dict[str, Any], good: Any) -> Iterator[Any]:
+    """What is past the bounds of a schema."""
+    if "minimum" in node:
+        yield node["minimum"] - 1
+    if "maximum" in node:
+        yield node["maximum"] + 1
+    if "maxLength" in node and "type" in node:
+        yield "a" * (node["maxLength"] + 1)
+    if node.get("minLength"):
+        yield ""
+    if "maxItems" in node:
+        yield [node.get("default") or _TEXT] * (node["maxItems"] + 1)
+    if node.get("minItems"):
+        yield []
+    if "maxProperties" in node:
+        yield {f"k{at}": value for at, value in enumerate([*good.values()][:1] * (node["maxProperties"] + 1))}
+    if node.get("minProperties"):
+        yield {}
+    if "properties" in node:
+        yield good | {"nonsense": 1}
+
+
+def _bad_keys(node: dict[str, Any], good: dict[str, Any]) -> Iterator[tuple[Any, bool]]:
+    (key, value), *rest = good.items()
+    yield {"": value, **dict(rest)}, False
+    yield {"a" * 400: value, **dict(rest)}, False
+    yield from (({text: value, **dict(rest)}, True) for text in _out_of_place(key))

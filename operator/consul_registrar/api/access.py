@@ -1,10 +1,12 @@
 """How a connection reaches Consul: tokens, logins, certificates, and where each comes from."""
 
+import re
+from collections.abc import Mapping
 from typing import Annotated
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
-from consul_registrar.api.base import DNS_LABEL, OBJECT_NAME, Model, Rule
+from consul_registrar.api.base import DNS_LABEL, OBJECT_NAME, Model, Rule, TlsName, cel, cel_text
 
 
 class SecretKeyRef(Model):
@@ -22,7 +24,7 @@ class Source(Model):
     file: str | None = Field(
         default=None,
         max_length=1024,
-        pattern=r"^/.+",
+        pattern=r"^/[^\x00-\x1f\x7f]+$",
         description="Absolute path of a file in the operator's container; read again when it changes.",
     )
     rules = (
@@ -34,18 +36,33 @@ class Source(Model):
     )
 
 
+_META_KEY = r"^[A-Za-z0-9._/-]{1,128}$"
+_META_MESSAGE = "must have keys of at most 128 characters out of A-Z a-z 0-9 . _ / -"
+
+
+def _are_keys(value: Mapping[str, str]) -> Mapping[str, str]:
+    if not all(re.fullmatch(_META_KEY, key) for key in value):
+        raise ValueError(_META_MESSAGE)
+    return value
+
+
 class KubernetesLogin(Model):
     """A login with an auth method of Consul's of type kubernetes (or jwt), by a service account's token."""
 
-    auth_method: str = Field(min_length=1, max_length=128, description="Name of the auth method.")
+    auth_method: str = Field(
+        min_length=1, max_length=128, pattern=r"^[A-Za-z0-9_-]+$", description="Name of the auth method."
+    )
     token_file: str = Field(
         default="/var/run/secrets/kubernetes.io/serviceaccount/token",
         max_length=1024,
-        pattern=r"^/.+",
+        pattern=r"^/[^\x00-\x1f\x7f]+$",
         description="Absolute path, in the operator's container, of the service account's token; read at each login.",
     )
-    meta: dict[str, Annotated[str, Field(max_length=512)]] = Field(
-        default_factory=dict, max_length=16, description="What Consul writes into the description of each token."
+    meta: Annotated[dict[str, Annotated[str, Field(max_length=512)]], AfterValidator(_are_keys)] = Field(
+        default_factory=dict,
+        max_length=16,
+        description="What Consul writes into the description of each token.",
+        json_schema_extra=cel((f"self.all(k, k.matches({cel_text(_META_KEY)}))", _META_MESSAGE)),
     )
 
 
@@ -87,9 +104,8 @@ class Tls(Model):
     ca: Source | None = Field(
         default=None, description="Certificate authorities in PEM; default: those of the operator's image."
     )
-    server_name: str = Field(
+    server_name: TlsName = Field(
         default="",
-        max_length=253,
         description="Name to verify in the certificate; default: the host of the address. Agents often have "
         "client.<datacenter>.consul.",
     )

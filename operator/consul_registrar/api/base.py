@@ -183,6 +183,7 @@ SERVICE_NAME = r"^[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?$"
 #: Names of namespaces, Services and, of our own, endpoints and checks.
 DNS_LABEL = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"
 OBJECT_NAME = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$"
+TlsName = Annotated[str, StringConstraints(max_length=253, pattern=r"^[A-Za-z0-9._:-]*$")]
 _PATHS = (
     "must be text with field paths such as $(metadata.labels['app']), $(metadata.annotations['x']:-default), "
     "$(metadata.name), $(metadata.namespace), $(spec.nodeName), $(status.podIP), $(status.hostIP) or "
@@ -206,6 +207,20 @@ TEMPLATE_CEL = (f"self.matches({cel_text(fieldpath.PATTERN)})", _PATHS)
 
 #: Schema extras and check of a text that may hold field paths.
 TEMPLATE = (AfterValidator(_is_template), Field(json_schema_extra=cel(TEMPLATE_CEL)))
+
+#: What the API server can see of it: it knows no table of what is printable.
+NO_CONTROL = r"^[^\x00-\x1f\x7f-\x9f]*$"
+_PRINTABLE_MESSAGE = "must be printable characters"
+
+
+def _is_printable(value: str) -> str:
+    if not value.isprintable():
+        raise ValueError(_PRINTABLE_MESSAGE)
+    return value
+
+
+#: Check of a text that is published as it is.
+PRINTABLE = AfterValidator(_is_printable)
 _NAME_MESSAGE = (
     "must be letters, digits, dots, dashes and underscores, beginning and ending with a letter or digit, or a text that"
     " field paths make so"
@@ -224,8 +239,10 @@ def _is_service_name(value: str) -> str:
 #: Schema extras and check of a service name that may hold field paths.
 SERVICE_NAME_OR_TEMPLATE = AfterValidator(_is_service_name)
 SERVICE_NAME_CEL = (_NAME_CEL, _NAME_MESSAGE)
-MetaValue = Annotated[str, StringConstraints(min_length=1, max_length=512), *TEMPLATE]
-Tag = Annotated[str, StringConstraints(min_length=1, max_length=255), *TEMPLATE]
+MetaValue = Annotated[str, StringConstraints(min_length=1, max_length=512, pattern=NO_CONTROL), PRINTABLE, *TEMPLATE]
+Tag = Annotated[str, StringConstraints(min_length=1, max_length=255, pattern=NO_CONTROL), PRINTABLE, *TEMPLATE]
+#: The same without field paths: there is no Pod to look them up in.
+LiteralTag = Annotated[str, StringConstraints(min_length=1, max_length=255, pattern=NO_CONTROL), PRINTABLE]
 
 # Reserved for the operator: ownership is read from them. Prefixes, so that there is room to grow.
 _RESERVED_PREFIXES = ("k8s-", "consul-")
@@ -256,9 +273,8 @@ _KEY_RULES = cel(
     ),
 )
 Meta = Annotated[dict[str, MetaValue], AfterValidator(_is_meta), Field(max_length=48, json_schema_extra=_KEY_RULES)]
-#: Metadata without field paths: there is no Pod to look them up in.
 LiteralMeta = Annotated[
-    dict[str, Annotated[str, Field(max_length=512)]],
+    dict[str, Annotated[str, StringConstraints(max_length=512, pattern=NO_CONTROL), PRINTABLE]],
     AfterValidator(_is_meta),
     Field(max_length=16, json_schema_extra=_KEY_RULES),
 ]

@@ -13,6 +13,7 @@ from consul_registrar.api.base import (
     Model,
     PortRef,
     Rule,
+    TlsName,
     list_map,
 )
 
@@ -43,7 +44,7 @@ class Header(Model):
     name: str = Field(
         min_length=1, max_length=128, pattern=r"^[A-Za-z0-9!#$%&'*+.^_`|~-]+$", description="Name of the header."
     )
-    value: Annotated[str, StringConstraints(max_length=512, pattern=r"^[^\r\n]*$"), *TEMPLATE] | None = Field(
+    value: Annotated[str, StringConstraints(max_length=512, pattern=r"^[ -~]*$"), *TEMPLATE] | None = Field(
         default=None, description="Value of the header. May hold field paths."
     )
     value_from: ValueFrom | None = Field(
@@ -72,7 +73,7 @@ class Http(Model):
     path: Annotated[str, *TEMPLATE] = Field(
         default="/",
         max_length=1024,
-        pattern=r"^/[^\s#]*$",
+        pattern=r'^/[!-"$-~]*$',
         description="Path and query, beginning with a slash. May hold field paths.",
     )
     port: PortRef | None = Field(default=None, description="Port to call; default: the instance's port.")
@@ -87,8 +88,8 @@ class Http(Model):
         json_schema_extra=list_map("name"),
     )
     body: str = Field(default="", max_length=4096, description="Body of the request.")
-    tls_server_name: str = Field(
-        default="", max_length=253, description="Name to verify in the certificate, with https; default: the address."
+    tls_server_name: TlsName = Field(
+        default="", description="Name to verify in the certificate, with https; default: the address."
     )
     tls_skip_verify: bool = Field(default=False, description="Accept any certificate, with https.")
 
@@ -101,7 +102,7 @@ class Grpc(Model):
         default="", max_length=253, pattern=r"^[A-Za-z0-9._-]*$", description="Service to ask for; default: the whole."
     )
     tls: bool = Field(default=False, description="Call over TLS.")
-    tls_server_name: str = Field(default="", max_length=253, description="Name to verify in the certificate, with tls.")
+    tls_server_name: TlsName = Field(default="", description="Name to verify in the certificate, with tls.")
     tls_skip_verify: bool = Field(default=False, description="Accept any certificate, with tls.")
 
 
@@ -116,7 +117,7 @@ class H2Ping(Model):
 
     port: PortRef | None = Field(default=None, description="Port to call; default: the instance's port.")
     tls: bool = Field(default=True, description="Call over TLS; without it: HTTP/2 with prior knowledge.")
-    tls_server_name: str = Field(default="", max_length=253, description="Name to verify in the certificate, with tls.")
+    tls_server_name: TlsName = Field(default="", description="Name to verify in the certificate, with tls.")
     tls_skip_verify: bool = Field(default=False, description="Accept any certificate, with tls.")
 
 

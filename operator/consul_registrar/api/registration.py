@@ -15,6 +15,7 @@ from consul_registrar.api.base import (
     UNIQUE_NAMES,
     DefaultPort,
     LiteralMeta,
+    LiteralTag,
     Meta,
     Model,
     NamedNumbers,
@@ -77,6 +78,13 @@ class ServiceWeights(Model):
 
     passing: WeightRef = Field(default=1, description="While it is passing; from 1 on. May be a field path.")
     warning: WeightRef = Field(default=1, description="While it has a warning. May be a field path.")
+    rules = (
+        Rule(
+            "!has(self.passing) || type(self.passing) != int || self.passing >= 1",
+            "must have passing from 1 on: nobody would be sent to an instance that is passing",
+            lambda self: self.passing != 0,
+        ),
+    )
 
 
 class OtherAddress(Model):
@@ -207,7 +215,7 @@ class Endpoint(Model):
     meta: LiteralMeta = Field(
         default_factory=dict, description="Metadata of this endpoint, over that of the service; literal values."
     )
-    tags: list[Annotated[str, Field(min_length=1, max_length=255)]] = Field(
+    tags: list[LiteralTag] = Field(
         default_factory=list,
         max_length=16,
         description="Tags of this endpoint, beside those of the service; literal values.",

@@ -1,20 +1,35 @@
 """Label selectors, as everywhere in Kubernetes."""
 
+import re
+from collections.abc import Mapping
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import AfterValidator, Field, StringConstraints
 
-from consul_registrar.api.base import ATOMIC, Model, Rule
+from consul_registrar.api.base import ATOMIC, Model, Rule, cel, cel_text
+
+_NAME = r"[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?"
+_KEY = rf"^([a-z0-9]([-a-z0-9.]{{0,251}}[a-z0-9])?/)?{_NAME}$"
+_KEYS_MESSAGE = "must have labels' keys: at most 63 characters out of A-Z a-z 0-9 - _ ., after a prefix with / if any"
+
+
+def _are_keys(value: Mapping[str, str]) -> Mapping[str, str]:
+    if not all(re.fullmatch(_KEY, key) for key in value):
+        raise ValueError(_KEYS_MESSAGE)
+    return value
+
+
+_LabelValue = Annotated[str, StringConstraints(max_length=63, pattern=rf"^({_NAME})?$")]
 
 
 class SelectorRequirement(Model):
     """One requirement on a label."""
 
-    key: str = Field(min_length=1, max_length=317, description="Key of the label.")
+    key: str = Field(min_length=1, max_length=317, pattern=_KEY, description="Key of the label.")
     operator: Literal["In", "NotIn", "Exists", "DoesNotExist"] = Field(
         description="How the label's value relates to values."
     )
-    values: list[Annotated[str, Field(max_length=63)]] = Field(
+    values: list[_LabelValue] = Field(
         default_factory=list,
         max_length=64,
         description="Values for In and NotIn (at least one); none for Exists and DoesNotExist.",
@@ -32,8 +47,11 @@ class SelectorRequirement(Model):
 class Selector(Model):
     """A label selector, as everywhere in Kubernetes. Must not be empty."""
 
-    match_labels: dict[str, Annotated[str, Field(max_length=63)]] = Field(
-        default_factory=dict, max_length=64, description="Labels that there must be, with these values."
+    match_labels: Annotated[dict[str, _LabelValue], AfterValidator(_are_keys)] = Field(
+        default_factory=dict,
+        max_length=64,
+        description="Labels that there must be, with these values.",
+        json_schema_extra=cel((f"self.all(k, k.matches({cel_text(_KEY)}))", _KEYS_MESSAGE)),
     )
     match_expressions: list[SelectorRequirement] = Field(
         default_factory=list,

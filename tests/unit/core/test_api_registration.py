@@ -10,6 +10,8 @@ from consul_registrar.model import Reason
 from unit.core.build import PODS, body, endpoint, of_endpoints, of_pods, registration, spec_of
 
 PORT = "must be a number from 1 to 65535 or the name of a container port"
+LABEL = "must have labels' keys: at most 63 characters out of A-Z a-z 0-9 - _ ."
+PRINTABLE = "must be printable characters"
 RESERVED = "must not have keys that are reserved"
 KEYS = "must have keys of at most 128 characters out of A-Z a-z 0-9 _ -"
 PATHS = "must be text with field paths such as $(metadata.labels['app'])"
@@ -56,6 +58,8 @@ def required(operator: str, *values: str) -> dict[str, Any]:
         {"pods": PODS | {"register": "Scheduled"}},
         required("In", "prod"),
         required("Exists"),
+        required("NotIn", "", "a", "A-b_c.d", "x" * 63),
+        selected(matchLabels={"app.kubernetes.io/name": "web", "A_b.c": "", "a" * 63: "1"}),
         service(name="Web_1.x"),
         service(name="$(metadata.labels['app'])-web"),
         service(name="a" * 128),
@@ -65,6 +69,8 @@ def required(operator: str, *values: str) -> dict[str, Any]:
         service(port="a" * 15),
         service(tags=["a", "$(metadata.labels['x']:-none)"]),
         service(meta={"a-b_C": "$(spec.nodeName)"}),
+        service(tags=["na\u00efve \U0001f4a5"], meta={"a": '{{ x }}; "y"'}),
+        service(weights={"passing": 1, "warning": 0}),
         checked(),
         checked({"name": "ready", "readiness": {}}),
         checked(tcp(tcp={"port": "http"}, interval="1s", timeout="100ms")),
@@ -116,6 +122,12 @@ def test_what_is_well_formed_is_taken(spec: Any) -> None:
         (required("Exists", "x"), "spec.pods.selector.matchExpressions[0]", VALUES),
         (required("DoesNotExist", "x"), "spec.pods.selector.matchExpressions[0]", VALUES),
         (required("Near", "x"), "spec.pods.selector.matchExpressions[0].operator", "'In', 'NotIn'"),
+        (required("In", "a b"), "spec.pods.selector.matchExpressions[0].values[0]", "should match pattern"),
+        (selected(matchLabels={"app": "-a"}), "spec.pods.selector.matchLabels.app", "should match pattern"),
+        *(
+            (selected(matchLabels={key: "x"}), "spec.pods.selector.matchLabels", LABEL)
+            for key in ("", "a b", "-a", "/a", "A.com/a", "a/b/c", "a" * 64, "a\n", "\u00e9", "$(metadata.name)")
+        ),
         ({"pods": PODS | {"register": "Now"}}, "spec.pods.register", "'Running', 'Ready' or 'Scheduled'"),
         (service(name="Consul"), "spec.service.name", "must not be 'consul': that service is Consul's own"),
         (service(name="consul"), "spec.service.name", "must not be 'consul': that service is Consul's own"),
@@ -131,6 +143,11 @@ def test_what_is_well_formed_is_taken(spec: Any) -> None:
         (service(port="http\n"), "spec.service.port", PORT),
         (service(tags=[""]), "spec.service.tags[0]", "at least 1 character"),
         (service(tags=["a", "$(nope)"]), "spec.service.tags[1]", PATHS),
+        (service(tags=["a\r\nb"]), "spec.service.tags[0]", "should match pattern"),
+        (service(tags=["\u202egnp.exe"]), "spec.service.tags[0]", PRINTABLE),
+        (service(meta={"a": "b\0"}), "spec.service.meta.a", "should match pattern"),
+        (service(meta={"a": "\u2028"}), "spec.service.meta.a", PRINTABLE),
+        (service(weights={"passing": 0}), "spec.service.weights", "must have passing from 1 on"),
         (service(tags=["x"] * 65), "spec.service.tags", "at most 64 items"),
         (service(meta={"a": "$("}), "spec.service.meta.a", PATHS),
         (service(meta={"a": "x" * 513}), "spec.service.meta.a", "at most 512 characters"),
@@ -143,6 +160,9 @@ def test_what_is_well_formed_is_taken(spec: Any) -> None:
         (service(meta={"orphaned-from": "x"}), "spec.service.meta", RESERVED),
         (service(meta={f"k{i}": "x" for i in range(49)}), "spec.service.meta", "at most 48 items"),
         (of_endpoints(endpoint(meta={"k8s-pod": "x"})), "spec.endpoints[0].meta", RESERVED),
+        (of_endpoints(endpoint(meta={"a": "b\nc"})), "spec.endpoints[0].meta.a", "should match pattern"),
+        (of_endpoints(endpoint(tags=["b\nc"])), "spec.endpoints[0].tags[0]", "should match pattern"),
+        (of_endpoints(endpoint(tags=["\u202eb"])), "spec.endpoints[0].tags[0]", PRINTABLE),
         (of_endpoints(endpoint(port=0)), "spec.endpoints[0].port", "greater than or equal to 1"),
         (of_endpoints(endpoint(port=65536)), "spec.endpoints[0].port", "less than or equal to 65535"),
         (of_endpoints(endpoint(address="a b")), "spec.endpoints[0].address", "should match pattern"),
@@ -191,10 +211,16 @@ def test_what_is_well_formed_is_taken(spec: Any) -> None:
         (checked(http(path="health")), "spec.checks[0].http.path", "should match pattern"),
         (checked(http(path="/a b")), "spec.checks[0].http.path", "should match pattern"),
         (checked(http(path="/@host#x")), "spec.checks[0].http.path", "should match pattern"),
+        (checked(http(path="/na\u00efve")), "spec.checks[0].http.path", "should match pattern"),
+        (checked(http(path="/a\0")), "spec.checks[0].http.path", "should match pattern"),
+        (checked(http(tlsServerName="a b")), "spec.checks[0].http.tlsServerName", "should match pattern"),
         (checked(http(scheme="ftp")), "spec.checks[0].http.scheme", "'http' or 'https'"),
         (checked(http(method="DELETE")), "spec.checks[0].http.method", "'GET', 'HEAD'"),
         (checked(http(headers=[{"name": "a:b", "value": ""}])), "spec.checks[0].http.headers[0].name", "match pattern"),
-        (checked(http(headers=[{"name": "a", "value": "x\r\ny"}])), "spec.checks[0].http.headers[0].value", "pattern"),
+        *(
+            (checked(http(headers=[{"name": "a", "value": value}])), "spec.checks[0].http.headers[0].value", "pattern")
+            for value in ("x\r\ny", "a\0", "\u00e9")
+        ),
         ([], "spec", "must have exactly one of pods, endpoints and"),
         (["pods"], "spec", "should be a valid dictionary"),
         ("pods", "spec", "should be a valid dictionary"),

@@ -229,9 +229,8 @@ def test_meta_must_leave_room_for_consuls_limit() -> None:
     assert (want.reason.code, "must leave room" in want.reason.message) == ("ValueInvalid", True)
 
 
-@pytest.mark.parametrize("value", ["é" * 257, "a\nb"])
-def test_the_literal_meta_of_an_endpoint_obeys_consuls_limit_too(value: str) -> None:
-    want = desired(of_endpoint(spec=of_endpoints(endpoint(meta={"note": value}))))
+def test_the_literal_meta_of_an_endpoint_obeys_consuls_limit_too() -> None:
+    want = desired(of_endpoint(spec=of_endpoints(endpoint(meta={"note": "é" * 257}))))
     assert isinstance(want, Kept)
     assert (want.reason.code, "meta[note]" in want.reason.message) == ("ValueInvalid", True)
 
