@@ -264,7 +264,10 @@ def _addresses_of_its_own(registration: Registration) -> str:
     exposed = registration.spec.kubernetes_service
     if exposed is not None and exposed.publish == "ExternalIP":
         return "spec.kubernetesService.publish: ExternalIP"
-    return "spec.service.taggedAddresses" if registration.spec.service.tagged_addresses else ""
+    if registration.spec.service.tagged_addresses:
+        return "spec.service.taggedAddresses"
+    led = (check.name for check in registration.spec.checks or () if check.http and check.http.follow_redirects)
+    return next((f"spec.checks[{name}].http.followRedirects" for name in led), "")
 
 
 def advice(registration: Registration) -> str:

@@ -289,6 +289,7 @@ def _http(name: str, http: Http, target: Target, timing: Timing) -> HttpProbe:
         tls_server_name=http.tls_server_name,
         tls_skip_verify=http.tls_skip_verify,
         timing=timing,
+        follow_redirects=http.follow_redirects,
     )
 
 
@@ -353,11 +354,17 @@ def _hashed(check: Check) -> str:
         {
             "id": check.id,
             "name": check.name,
-            "probe": check.probe and asdict(_masked(check.probe)),
+            "probe": check.probe and _told(_masked(check.probe)),
             "status": check.status,
             "notes": check.notes,
         }
     )
+
+
+def _told(probe: Probe) -> dict[str, object]:
+    """A probe as before there was a field, where that is off: what stands keeps its hash."""
+    told = asdict(probe)
+    return told if told.get("follow_redirects") else {k: v for k, v in told.items() if k != "follow_redirects"}
 
 
 def _masked(probe: Probe) -> Probe:

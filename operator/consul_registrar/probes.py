@@ -31,7 +31,7 @@ class TcpProbe:
 
 @dataclass(frozen=True, slots=True)
 class HttpProbe:
-    """Passing on 2xx, warning on 429, else critical. Redirects are never followed (they would leave the target)."""
+    """Passing on 2xx, warning on 429, else critical. A redirect may leave the target: then it is critical, too."""
 
     url: str
     method: str
@@ -40,6 +40,7 @@ class HttpProbe:
     tls_server_name: str
     tls_skip_verify: bool
     timing: Timing
+    follow_redirects: bool = False
 
 
 @dataclass(frozen=True, slots=True)

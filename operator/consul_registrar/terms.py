@@ -89,6 +89,8 @@ def _against(check: Check, terms: CheckTerms) -> Iterator[str]:
         yield f"its type must be one of {', '.join(policy.types)}, not {kind}"
     if isinstance(check.probe, HttpProbe) and check.probe.method not in policy.methods:
         yield f"its method must be one of {', '.join(policy.methods)}, not {check.probe.method}"
+    if isinstance(check.probe, HttpProbe) and check.probe.follow_redirects and policy.redirects == "Refuse":
+        yield "it must not follow redirects"
     host, port = _target(check)
     if (
         policy.ports

@@ -121,18 +121,24 @@ def test_two_namespaces_share_a_name_only_where_it_says_so(world: World, neighbo
     neighbour.kubectl("delete", "sreg", "shared", "--timeout=60s")
 
 
-@pytest.mark.shows("cconn.spec.checkPolicy.methods", "cconn.spec.checkPolicy.refusedAddresses")
-def test_checks_keep_to_its_methods_and_addresses(world: World, own: str) -> None:
+@pytest.mark.shows(
+    "cconn.spec.checkPolicy.methods", "cconn.spec.checkPolicy.refusedAddresses", "cconn.spec.checkPolicy.redirects"
+)
+def test_checks_keep_to_its_methods_and_addresses_and_its_word_on_redirects(world: World, own: str) -> None:
     terms(world, own, checkPolicy={"methods": ["GET"], "refusedAddresses": ["Loopback"]})
     post = [{"name": "post", "http": {"method": "POST"}}]
     home = [ENDPOINT | {"address": "127.0.0.1"}]
     world.apply(into(own, "post", endpoints=[ENDPOINT], checks=post))
     world.apply(into(own, "home", endpoints=home, checks=[{"name": "port", "tcp": {}}]))
+    led = [{"name": "led", "http": {"followRedirects": True}}]
+    world.apply(into(own, "led", endpoints=[ENDPOINT], checks=led))
+    assert "it must not follow redirects" in world.says("led", "CheckNotAllowed")["message"]
     assert "its method must be one of GET" in world.says("post", "CheckNotAllowed")["message"]
     assert "a loopback address" in world.says("home", "CheckNotAllowed")["message"]
-    assert world.health(f"{own}-post") == world.health(f"{own}-home") == {}
-    terms(world, own, checkPolicy={"methods": ["GET", "POST"], "refusedAddresses": []})
+    assert world.health(f"{own}-post") == world.health(f"{own}-home") == world.health(f"{own}-led") == {}
+    terms(world, own, checkPolicy={"methods": ["GET", "POST"], "refusedAddresses": [], "redirects": "Allow"})
     world.says("post", "Registered")
+    world.says("led", "Registered")
     world.says("home", "Registered")
 
 

@@ -159,17 +159,22 @@ def test_each_endpoint_has_what_it_says_of_itself(world: World, connection: str)
 
 @dataclass
 class Listener:
-    """An HTTP server that keeps what it was asked, and by which name. `codes`: its next answers, the last for ever."""
+    """An HTTP server that keeps what it was asked, and by which name. `codes`: its next answers, the last for ever.
+    `elsewhere`: where it leads to by a redirect.
+    """
 
     port: int = 0
     seen: list[tuple[str, str, str, str]] = field(default_factory=list)
     names: list[str | None] = field(default_factory=list)
     codes: list[int] = field(default_factory=lambda: [200])
+    elsewhere: str = ""
 
     def answer(self, asked: BaseHTTPRequestHandler) -> None:
         body = asked.rfile.read(int(asked.headers.get("Content-Length") or 0)).decode()
         self.seen.append((asked.command, asked.path, asked.headers.get("X-Probe", ""), body))
         asked.send_response(self.codes.pop(0) if len(self.codes) > 1 else self.codes[0])
+        if self.elsewhere:
+            asked.send_header("Location", self.elsewhere)
         asked.end_headers()
 
 
@@ -254,6 +259,28 @@ def test_an_agents_https_check_verifies_unless_it_is_told_not_to(world: World, s
     eventually(lambda: statuses(world.health("tls")["one"]) == {"strict": "critical", "lax": "passing"})
     eventually(lambda: {"web.example", "lax.example"} <= set(secured.names))
     eventually(lambda: "certificate" in _output(world, "tls", "strict"))
+
+
+@pytest.fixture
+def leading(listener: Listener) -> Iterator[Listener]:
+    """One that leads to the other."""
+    yield from listening(Listener(codes=[302], elsewhere=f"http://127.0.0.1:{listener.port}/elsewhere"))
+
+
+@pytest.mark.shows("sreg.spec.checks[].http.followRedirects", mode="agent")
+def test_a_redirect_is_critical_unless_the_check_is_told_to_follow_it(
+    world: World, listener: Listener, leading: Listener
+) -> None:
+    told = {"name": "told", "http": {"followRedirects": True}, "interval": "1s"}
+    checks = [{"name": "plain", "http": {}, "interval": "1s"}, told]
+    ends = [{"name": "one", "address": "127.0.0.1", "port": leading.port}]
+    world.apply(registration("led", endpoints=ends, checks=checks))
+    eventually(lambda: "302" in _output(world, "led", "plain"))
+    eventually(lambda: statuses(world.health("led")["one"]) == {"plain": "critical", "told": "passing"})
+    assert {path for _, path, _, _ in listener.seen} == {"/elsewhere"}
+    checks[1]["http"] = {}
+    world.apply(registration("led", endpoints=ends, checks=checks))
+    eventually(lambda: statuses(world.health("led")["one"]) == {"plain": "critical", "told": "critical"})
 
 
 @pytest.mark.shows("sreg.spec.checks[].successBeforePassing", mode="agent")
@@ -352,6 +379,7 @@ def _output(world: World, service: str, check: str) -> str:
     "sreg.spec.checks[].http.headers[].value",
     "sreg.spec.checks[].http.tlsServerName",
     "sreg.spec.checks[].http.tlsSkipVerify",
+    "sreg.spec.checks[].http.followRedirects",
     "sreg.spec.checks[].tcp.port",
     "sreg.spec.checks[].interval",
     "sreg.spec.checks[].timeout",
@@ -368,6 +396,7 @@ def test_the_catalog_holds_the_definitions_that_consul_esm_reads(world: World, c
         "method": "HEAD",
         "tlsServerName": "web",
         "tlsSkipVerify": True,
+        "followRedirects": True,
     }
     web = {"name": "web", "http": asked | {"headers": [{"name": "X-Probe", "value": "v"}]}, "interval": "7s"}
     port = {"name": "port", "tcp": {"port": 9}, "timeout": "3s", "deregisterCriticalServiceAfter": "2h"}

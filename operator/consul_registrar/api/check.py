@@ -68,7 +68,7 @@ class Tcp(Model):
 
 
 class Http(Model):
-    """Passing on a 2xx answer, warning on 429, else critical. Redirects are not followed."""
+    """Passing on a 2xx answer, warning on 429, else critical."""
 
     path: Annotated[str, *TEMPLATE] = Field(
         default="/",
@@ -92,6 +92,11 @@ class Http(Model):
         default="", description="Name to verify in the certificate, with https; default: the address."
     )
     tls_skip_verify: bool = Field(default=False, description="Accept any certificate, with https.")
+    follow_redirects: bool = Field(
+        default=False,
+        description="Go where a redirect leads, to other addresses too; only where the connection allows endpoints. "
+        "Otherwise a redirect is critical. consul-esm follows them, whatever is said here.",
+    )
 
 
 class Grpc(Model):

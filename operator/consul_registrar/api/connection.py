@@ -101,7 +101,7 @@ class PortRange(Model):
 
 
 class CheckPolicy(Model):
-    """Which checks registrations may have here. Redirects are never followed by agents."""
+    """Which checks registrations may have here."""
 
     types: list[Literal["readiness", "tcp", "http", "grpc", "udp", "h2ping", "ttl", "alias"]] = Field(
         default=["readiness", "tcp", "http", "grpc", "udp", "h2ping", "ttl", "alias"],
@@ -117,6 +117,10 @@ class CheckPolicy(Model):
         max_length=32,
         description="Ports that may be probed; default: all.",
         json_schema_extra=ATOMIC,
+    )
+    redirects: Literal["Refuse", "Allow"] = Field(
+        default="Refuse",
+        description="Whether HTTP checks may have followRedirects: nothing here bounds where a redirect leads.",
     )
     refused_addresses: list[Literal["Loopback", "LinkLocal", "Node", "Consul"]] = Field(
         default=["Loopback", "LinkLocal", "Node", "Consul"],
@@ -235,8 +239,9 @@ class ConsulConnectionSpec(Model):
     )
     allow_endpoints: bool = Field(
         default=True,
-        description="Whether registrations may name addresses of their own: spec.endpoints and "
-        "spec.service.taggedAddresses. Agents, or consul-esm, probe them from where they run.",
+        description="Whether registrations may name addresses of their own: spec.endpoints, "
+        "spec.service.taggedAddresses, and where checks are redirected to. Agents, or consul-esm, probe them from "
+        "where they run.",
     )
     allowed_namespaces: AllowedNamespaces | None = Field(
         default=None,

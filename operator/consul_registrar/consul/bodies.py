@@ -84,7 +84,7 @@ def _verification(probe: GrpcProbe | H2PingProbe) -> dict[str, object]:
 
 
 def _http(probe: HttpProbe) -> dict[str, object]:
-    """Redirects are never followed: they would lead an agent to places that the registration's owner chooses."""
+    """Redirects aren't followed unless it is said: they lead an agent to places that the target's owner chooses."""
     headers: dict[str, list[str]] = {}
     for name, value in probe.headers:
         headers.setdefault(name, []).append(value)
@@ -95,7 +95,7 @@ def _http(probe: HttpProbe) -> dict[str, object]:
         "TLSSkipVerify": probe.tls_skip_verify,
     }
     given = {name: value for name, value in optional.items() if value}
-    return {"HTTP": probe.url, "Method": probe.method, "DisableRedirects": True, **given}
+    return {"HTTP": probe.url, "Method": probe.method, "DisableRedirects": not probe.follow_redirects, **given}
 
 
 def _timing(timing: Timing) -> dict[str, object]:

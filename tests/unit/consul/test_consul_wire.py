@@ -43,7 +43,12 @@ def test_a_tcp_check_of_an_ipv6_address_is_bracketed():
     assert definition(check)["TCP"] == "[fd00::1]:80"
 
 
-def test_an_http_check_never_follows_redirects_and_groups_headers():
+def test_an_http_check_follows_redirects_only_where_it_is_said():
+    probe = HttpProbe("http://h/", "GET", (), "", "", False, Timing(10_000, 500), follow_redirects=True)
+    assert definition(Check("i:h", "h", probe))["DisableRedirects"] is False
+
+
+def test_an_http_check_follows_no_redirects_and_groups_headers():
     timing = Timing(10_000, 500, 90_000, 1, 2, 3)
     probe = HttpProbe("http://h/", "POST", (("A", "1"), ("B", "2"), ("A", "3")), "body", "name", True, timing)
     assert definition(Check("i:h", "h", probe, None, "note"), Health.PASSING) == {

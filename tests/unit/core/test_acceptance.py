@@ -245,6 +245,15 @@ def test_once_the_terms_allow_it_the_older_one_has_its_name_again(terms: Any, se
     assert [world.refusal(each) for each in (old, young)] == [None, "ServiceNameTaken"]
 
 
+@pytest.mark.parametrize(("follows", "reason"), [(True, "EndpointsNotAllowed"), (False, None)])
+def test_a_check_that_goes_where_it_is_redirected_goes_to_addresses_of_its_own(follows: bool, reason: Any) -> None:
+    led = named("a", spec=of_pods(checks=[{"name": "led", "http": {"followRedirects": follows}}]))
+    for allowed in (True, False):
+        world = World(connection(allowEndpoints=allowed))
+        world.put(led)
+        assert world.refusal(led) == (None if allowed else reason)
+
+
 def test_a_label_whose_name_the_pattern_refuses_keeps_nobody_from_it() -> None:
     world = World(connection(**BY_NAMESPACE))
     each = of_pods(service={"name": "$(metadata.labels['svc'])"})

@@ -416,6 +416,7 @@ def test_an_http_check_is_what_the_spec_says() -> None:
         "body": "{}",
         "tlsServerName": "web.example.com",
         "tlsSkipVerify": True,
+        "followRedirects": True,
     }
     spec = of_pods(service={"port": 1}, checks=[{"name": "a", "http": http, "interval": "5s", "timeout": "500ms"}])
     found = instance(spec, pod=pod(ports=(HTTP, ContainerPort("admin", 9)))).checks[0].probe
@@ -427,6 +428,7 @@ def test_an_http_check_is_what_the_spec_says() -> None:
         tls_server_name="web.example.com",
         tls_skip_verify=True,
         timing=Timing(interval=5_000, timeout=500),
+        follow_redirects=True,
     )
 
 

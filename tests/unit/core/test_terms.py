@@ -61,6 +61,7 @@ def refusal(check: Any, address: str = "db.example.com", **policy: Any) -> str |
         ({"http": {"method": "POST"}}, {}, "its method must be one of GET, HEAD, not POST"),
         ({"tcp": {"port": 22}}, {"ports": [{"first": 80}, {"first": 5000, "last": 6000}]}, "not 22"),
         ({"http": {"port": 22}}, {"ports": [{"first": 80}]}, "not 22"),
+        ({"http": {"followRedirects": True}}, {}, "it must not follow redirects"),
     ],
 )
 def test_a_check_that_goes_too_far_is_refused_with_what_must_be(check: Any, policy: Any, must: str) -> None:
@@ -96,6 +97,11 @@ def test_addresses_that_are_nobodys_business_are_not_probed(address: str, what: 
 def test_other_checks_pass(check: Any) -> None:
     assert refusal(check, "10.1.2.3") is None
     assert refusal(check) is None
+
+
+def test_redirects_are_followed_only_where_the_policy_says_so() -> None:
+    assert refusal({"http": {"followRedirects": True}}, redirects="Allow") is None
+    assert refusal({"http": {"followRedirects": False}}, redirects="Refuse") is None
 
 
 def test_readiness_is_a_type_too() -> None:
