@@ -153,7 +153,9 @@ def test_a_load_balancer_is_awaited_follows_its_address_and_goes_with_its_servic
 
 
 def test_a_cluster_ip_is_one_instance_whose_health_follows_the_endpoints(world: World) -> None:
-    world.apply(service("ip"), of_service("ip", "ClusterIP"), deployment("ip", 2))
+    name = "a-name-longer-than-a-containers"
+    ports = [{"name": name, "port": 80, "targetPort": 8080}, {"name": "other", "port": 81}]
+    world.apply(service("ip", ports=ports), of_service("ip", "ClusterIP", service={"port": name}), deployment("ip", 2))
     path = f"/api/v1/namespaces/{world.namespace}/services/ip"
     address = eventually(lambda: world.cluster.api.request("GET", path)["spec"]["clusterIP"])
     holds(world, "ip", {address: "passing"})

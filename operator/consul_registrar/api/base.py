@@ -116,8 +116,9 @@ class Duration:
 
 # --- ports --------------------------------------------------------------------------------------------------------
 
-_PORT_NAME = r"^[a-z0-9]([a-z0-9-]{0,13}[a-z0-9])?$"
-_PORT_MESSAGE = "must be a number from 1 to 65535 or the name of a container port (lower case, at most 15 characters)"
+#: Of ports of Services and of named ports; those of containers are shorter.
+_PORT_NAME = r"^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$"
+_PORT_MESSAGE = "must be a number from 1 to 65535 or the name of a port (lower case, at most 63 characters)"
 
 
 def _is_port(value: int | str) -> int | str:
@@ -133,7 +134,7 @@ PortRef = Annotated[
     Field(
         json_schema_extra={
             "x-kubernetes-int-or-string": True,
-            "maxLength": 15,
+            "maxLength": 63,
             **cel(
                 (
                     f"type(self) == int ? self >= 1 && self <= 65535 : string(self).matches('{_PORT_NAME}')",
@@ -145,24 +146,23 @@ PortRef = Annotated[
 ]
 PortNumber = Annotated[int, Field(ge=1, le=65535)]
 
-_PORTS_NAME = r"^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$"
 _PORTS_MESSAGE = "must have names of at most 63 characters out of a-z 0-9 -, neither beginning nor ending with a dash"
 
 
 def _are_port_names(value: Mapping[str, int | str]) -> Mapping[str, int | str]:
-    if not all(re.fullmatch(_PORTS_NAME, name) for name in value):
+    if not all(re.fullmatch(_PORT_NAME, name) for name in value):
         raise ValueError(_PORTS_MESSAGE)
     return value
 
 
 _PORTS_FIELD = Field(
-    min_length=1, max_length=8, json_schema_extra=cel((f"self.all(k, k.matches('{_PORTS_NAME}'))", _PORTS_MESSAGE))
+    min_length=1, max_length=8, json_schema_extra=cel((f"self.all(k, k.matches('{_PORT_NAME}'))", _PORTS_MESSAGE))
 )
 #: Consul's named ports: what each name stands for in each Pod or Service.
 NamedPorts = Annotated[dict[str, PortRef], _PORTS_FIELD, AfterValidator(_are_port_names)]
 #: The same where there is nothing to look a name up in.
 NamedNumbers = Annotated[dict[str, PortNumber], _PORTS_FIELD, AfterValidator(_are_port_names)]
-DefaultPort = Annotated[str, StringConstraints(min_length=1, max_length=63, pattern=_PORTS_NAME)]
+DefaultPort = Annotated[str, StringConstraints(min_length=1, max_length=63, pattern=_PORT_NAME)]
 
 
 def default_port_rule() -> Rule:

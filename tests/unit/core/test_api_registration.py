@@ -9,7 +9,7 @@ from consul_registrar.api.base import milliseconds
 from consul_registrar.model import Reason
 from unit.core.build import PODS, body, endpoint, of_endpoints, of_pods, registration, spec_of
 
-PORT = "must be a number from 1 to 65535 or the name of a container port"
+PORT = "must be a number from 1 to 65535 or the name of a port"
 LABEL = "must have labels' keys: at most 63 characters out of A-Z a-z 0-9 - _ ."
 PRINTABLE = "must be printable characters"
 RESERVED = "must not have keys that are reserved"
@@ -66,7 +66,7 @@ def required(operator: str, *values: str) -> dict[str, Any]:
         service(port=1),
         service(port=65535),
         service(port="http-2"),
-        service(port="a" * 15),
+        service(port="a" * 63),
         service(tags=["a", "$(metadata.labels['x']:-none)"]),
         service(meta={"a-b_C": "$(spec.nodeName)"}),
         service(tags=["na\u00efve \U0001f4a5"], meta={"a": '{{ x }}; "y"'}),
@@ -139,7 +139,7 @@ def test_what_is_well_formed_is_taken(spec: Any) -> None:
         (service(port=0), "spec.service.port", PORT),
         (service(port=65536), "spec.service.port", PORT),
         (service(port="HTTP"), "spec.service.port", PORT),
-        (service(port="a" * 16), "spec.service.port", PORT),
+        (service(port="a" * 64), "spec.service.port", PORT),
         (service(port="http\n"), "spec.service.port", PORT),
         (service(tags=[""]), "spec.service.tags[0]", "at least 1 character"),
         (service(tags=["a", "$(nope)"]), "spec.service.tags[1]", PATHS),

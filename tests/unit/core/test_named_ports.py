@@ -80,6 +80,13 @@ def test_checks_may_name_one_and_go_to_the_default_else() -> None:
     assert [getattr(check.probe, "port", 0) for check in made.checks] == [9090, 8080, 1]
 
 
+def test_a_check_may_name_one_whatever_its_length() -> None:
+    """Containers' names end at 15 characters, these don't."""
+    name = "https-webhook-metrics"
+    spec = of_pods(service={"ports": {name: 9090}}, checks=[{"name": "a", "tcp": {"port": name}}])
+    assert getattr(instance(spec).checks[0].probe, "port", 0) == 9090
+
+
 def test_a_name_of_the_registration_goes_before_that_of_a_container_port() -> None:
     spec = of_pods(service={"ports": {"http": 9090}}, checks=[{"name": "a", "tcp": {"port": "http"}}])
     assert getattr(instance(spec).checks[0].probe, "port", 0) == 9090

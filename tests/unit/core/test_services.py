@@ -145,6 +145,14 @@ def test_the_port_is_one_of_the_services_by_name_or_number(port: Any, published:
     assert present(of_address("node-1", of_service("NodePort", **spec), exposed=exposed)).port == on_node
 
 
+def test_the_names_of_a_services_ports_may_be_longer_than_those_of_containers() -> None:
+    name = "https-webhook-metrics"
+    exposed = Exposed(service(ports=(*SEVERAL, ServicePort(name, 443))), SOMEWHERE)
+    checks = [{"name": "a", "tcp": {"port": name}}]
+    found = present(of_address("203.0.113.7", of_service(service={"port": name}, checks=checks), exposed=exposed))
+    assert (found.port, getattr(found.checks[0].probe, "port", 0)) == (443, 443)
+
+
 @pytest.mark.parametrize(
     ("publish", "which", "port", "code", "says"),
     [
