@@ -57,7 +57,7 @@ async def test_a_service_that_comes_later_is_awaited_and_its_lack_is_said() -> N
 
 
 @instantly
-async def test_its_health_follows_its_endpoints_and_nothing_else_of_them_is_written() -> None:
+async def test_its_health_follows_its_endpoints_and_nothing_else_of_them_is_written_or_asked_for() -> None:
     world = World()
     async with world.running():
         world.apply(body(of_service(), **HELD))
@@ -74,6 +74,7 @@ async def test_its_health_follows_its_endpoints_and_nothing_else_of_them_is_writ
         await asyncio.sleep(1)
     assert known(world) == {"203.0.113.7": Health.CRITICAL}
     assert causes(world) == [Cause.DESIRED] + [Cause.READINESS] * 3
+    assert world.cluster.reads == 0, "the API server isn't asked about endpoints"
 
 
 @instantly
