@@ -52,6 +52,32 @@ def test_a_missing_label_is_the_problem_of_that_pod_alone(world: World) -> None:
     assert "problems" not in world.registration("labelled")["status"]
 
 
+def test_what_only_the_operator_sees_to_be_wrong_is_not_accepted_and_leaves_what_stands_save_what_is_gone(
+    world: World,
+) -> None:
+    """The API server knows no table of what is printable."""
+    world.apply(registration("wrong", service={"tags": ["good"]}), deployment("wrong", 2))
+    world.passing("wrong", 2)
+    world.patch("wrong", {"service": {"tags": ["fine", "\u202egnp.exe"], "meta": {"some": "thing"}}})
+    says = world.says("wrong", "InvalidSpec", "Accepted")
+    assert says["status"] == "False"
+    assert "spec.service.tags[1]: must be printable characters, not '\\u202egnp.exe'" in says["message"]
+    assert world.says("wrong", "InvalidSpec")["status"] == "False"
+    eventually(lambda: ("Warning", "InvalidSpec") in events(world, "wrong"))
+    world.kubectl("scale", "deployment/wrong", "--replicas=1")
+    eventually(lambda: world.health("wrong").keys() == world.pods("wrong").keys())
+    world.kubectl("scale", "deployment/wrong", "--replicas=3")
+    eventually(lambda: len(world.pods("wrong")) == 3)
+    always(lambda: len(world.health("wrong")) == 1, during=1)
+    (row,) = world.health("wrong").values()
+    assert (row["Service"]["Tags"], "some" in row["Service"]["Meta"]) == (["good"], False)
+    world.patch("wrong", {"service": {"tags": ["fine"]}})
+    rows = world.passing("wrong", 3)
+    eventually(lambda: all(row["Service"]["Tags"] == ["fine"] for row in world.health("wrong").values()))
+    assert rows.keys() == world.pods("wrong").keys()
+    world.says("wrong", "Registered")
+
+
 def test_several_declared_ports_want_one_to_be_named(world: World) -> None:
     ports = [{"name": "http", "containerPort": 8080}, {"name": "admin", "containerPort": 9090}]
     world.apply(registration("twofold"), deployment("twofold", 1, ports=ports))
