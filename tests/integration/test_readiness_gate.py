@@ -1,5 +1,6 @@
 """The readiness gate `consul-registrar.dev/registered`: rollouts wait until callers can find the new Pods in Consul."""
 
+import re
 import threading
 import time
 from collections.abc import Iterator
@@ -11,6 +12,7 @@ import pytest
 from operator_world import (
     GROUP,
     MERGE,
+    REPOSITORY,
     Operator,
     World,
     always,
@@ -115,6 +117,28 @@ def test_the_gate_waits_for_every_kind_of_check(world: World) -> None:
     world.annotate("ill", health="503")
     eventually(lambda: statuses(world.health("ill")["ill"])["web"] == "critical")
     always(lambda: condition(world, "ill")["status"] == "True", during=2)
+
+
+def test_a_warning_is_not_enough(world: World) -> None:
+    checks = [{"name": "web", "http": {"path": "/health"}, "interval": "1s"}]
+    world.apply(gated(pod("busy", "busy", health="429")), registration("busy", checks=checks))
+    eventually(lambda: statuses(world.health("busy")["busy"]) == {"web": "warning"})
+    told(world, "busy", "False", "NotPassing")
+    always(lambda: condition(world, "busy")["status"] == "False", during=2)
+    world.annotate("busy", health=None)
+    told(world, "busy", "True", "Registered")
+
+
+def test_who_was_set_true_by_the_command_of_the_documentation_is_left_alone(world: World) -> None:
+    """Taken back only where nothing of it stands, as everybody else."""
+    text = (REPOSITORY / "docs" / "how-to" / "readiness-gate.md").read_text()
+    (patch,) = re.findall(r"kubectl patch pod \S+ --subresource=status --type=strategic -p \\\n\s+'(.*)'", text)
+    world.apply(gated(pod("forced", "forced")), registration("forced", checks=[{"name": "odd", "tcp": {"port": 1}}]))
+    told(world, "forced", "False", "NotPassing")
+    world.kubectl("patch", "pod", "forced", "--subresource=status", "--type=strategic", "-p", patch)
+    ready(world, "forced")
+    always(lambda: condition(world, "forced")["reason"] == "ByHand", during=3)
+    assert world.health("forced", passing=True) == {}
 
 
 def test_what_no_registration_selects_is_told_so_until_one_does(world: World) -> None:
