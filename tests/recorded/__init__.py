@@ -15,12 +15,13 @@ from typing import Any
 
 FOLDER = Path(__file__).parent
 NAMESPACE = "recorded"
-AGENTS, CATALOG = "recorded-agents", "recorded-catalog"
+AGENTS, CATALOG, SWITCH = "recorded-agents", "recorded-catalog", "recorded-switch"
 KINDS = {
     "pods": f"/api/v1/namespaces/{NAMESPACE}/pods",
     "services": f"/api/v1/namespaces/{NAMESPACE}/services",
     "slices": f"/apis/discovery.k8s.io/v1/namespaces/{NAMESPACE}/endpointslices",
     "nodes": "/api/v1/nodes",
+    "secrets": f"/api/v1/namespaces/{NAMESPACE}/secrets",
     "registrations": f"/apis/consul-registrar.dev/v1alpha1/namespaces/{NAMESPACE}/serviceregistrations",
 }
 Recording = dict[str, Any]
@@ -32,10 +33,14 @@ def recordings() -> dict[str, Recording]:
 
 
 def connections(consul: str) -> list[dict[str, Any]]:
-    """One of each mode; what the catalog holds stands on one node, whose choice is no matter of a release."""
+    """One of each mode, and one with a dead man's switch.
+
+    What the catalog holds stands on one node, whose choice is no matter of a release.
+    """
     specs: dict[str, dict[str, Any]] = {
         AGENTS: {"mode": "Agent", "nodeAgents": {}},
         CATALOG: {"mode": "Catalog", "addresses": [consul], "virtualNodes": 1},
+        SWITCH: {"mode": "Agent", "nodeAgents": {}, "deadMan": {"after": "24h"}},
     }
     head = {"apiVersion": "consul-registrar.dev/v1alpha1", "kind": "ConsulConnection"}
     return [head | {"metadata": {"name": name}, "spec": spec} for name, spec in specs.items()]

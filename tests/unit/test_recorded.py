@@ -9,13 +9,14 @@ import pytest
 from consul_registrar import __version__, objects
 from consul_registrar.consul import catalog_wire, wire
 from consul_registrar.consul.answers import Answer
+from consul_registrar.dead_man import heartbeat_id
 from consul_registrar.desired import Facts, Present, desired
 from consul_registrar.kube.records import NODES, PODS
 from consul_registrar.kube.service_records import SERVICES, SLICES
-from consul_registrar.model import Instance
+from consul_registrar.model import META_NODE, Hidden, Instance, Reason
 from consul_registrar.plan import plan
 from consul_registrar.services import Exposed, together
-from recorded import AGENTS, CATALOG, Recording, recordings
+from recorded import AGENTS, CATALOG, SWITCH, Recording, recordings
 
 RECORDINGS = recordings()
 
@@ -43,7 +44,8 @@ def _at_agents(recording: Recording) -> Iterator[Instance]:
     for node, told in recording["agents"].items():
         services = wire.decode_services(_answer(told["services"]))
         checks = wire.decode_checks(_answer(told["checks"]))
-        yield from (held.instance for held in wire.Reader(node, "test", AGENTS).ours(services, checks))
+        for connection in (AGENTS, SWITCH):
+            yield from (held.instance for held in wire.Reader(node, "test", connection).ours(services, checks))
 
 
 def _in_catalog(recording: Recording) -> Iterator[Instance]:
@@ -74,17 +76,29 @@ def _facts(recording: Recording, instance: Instance) -> Facts:
     found = {_name(one): objects.registration(one) for one in _registrations(recording)}
     pods = {pod.uid: pod for pod in _listed(PODS, recording, "pods")}
     nodes = {node.name: node for node in _listed(NODES, recording, "nodes")}
-    (service,) = (each for each in _listed(SERVICES, recording, "services") if each.name == "lb")
+    (service,) = _listed(SERVICES, recording, "services")
     pod = pods.get(instance.subject)
     slices = [each for each in _listed(SLICES, recording, "slices") if each.service == service.name]
+    on = pod.node if pod else instance.meta_value(META_NODE)
     return Facts(
         owner=instance.owner,
         subject=instance.subject,
         registration=found[instance.owner.registration],
         refused=None,
         pod=pod,
-        node=nodes[pod.node] if pod else None,
+        node=nodes.get(on),
         place=instance.node,
         standing=(instance,),
         exposed=Exposed(service, together(slices)) if "/" in instance.subject else None,
+        heartbeat=heartbeat_id("test", SWITCH) if instance.owner.connection == SWITCH else "",
+        secrets=_secrets(recording),
     )
+
+
+def _secrets(recording: Recording) -> dict[tuple[str, str], Hidden | Reason]:
+    """As `kube/writes.py` names their versions."""
+    return {
+        (_name(one), key): Hidden(value, f"{one['metadata']['uid']}/{one['metadata']['resourceVersion']}")
+        for one in recording["secrets"]["items"]
+        for key, value in one["data"].items()
+    }
