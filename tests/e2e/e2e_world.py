@@ -72,6 +72,11 @@ class World:
         proxied = f"/api/v1/namespaces/consul/services/consul:8500/proxy{path}"
         return json.loads(self.kubectl("get", "--raw", proxied))
 
+    def served(self, service: str, path: str) -> str:
+        """What one of the release's Services answers to GET."""
+        proxied = f"/api/v1/namespaces/{NAMESPACE}/services/{RELEASE}-{service}:http/proxy/{path}"
+        return self.kubectl("get", "--raw", proxied)
+
     def found(self, service: str, *, passing: bool = True) -> set[str]:
         """The names of the Pods behind what Consul answers for a service."""
         rows = self.consul(f"/v1/health/service/{service}{'?passing=1' if passing else ''}")

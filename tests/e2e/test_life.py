@@ -20,6 +20,15 @@ def test_the_charts_own_test_finds_a_pod_in_consul(installed: World) -> None:
     assert "Succeeded" in said
 
 
+def test_the_status_page_and_the_metrics_of_the_image_are_served_by_their_services(installed: World) -> None:
+    """Through the API server, as `kubectl proxy` does; the page's style and script are files of the image."""
+    installed.install("statusPage.enabled=true")
+    assert ">consul-registrar</a>" in installed.served("status", "")
+    assert '"cluster":"e2e"' in installed.served("status", "api/overview").replace(" ", "")
+    assert all(installed.served("status", f"assets/page.{kind}") for kind in ("css", "js"))
+    assert "leader_election_master_status" in installed.served("metrics", "metrics")
+
+
 @pytest.mark.parametrize(("policy", "stay"), [("Deregister", 0), ("Orphan", 3)])
 def test_registrations_first_then_the_chart(installed: World, policy: str, stay: int) -> None:
     name = f"first-{policy.lower()}"
