@@ -16,7 +16,7 @@ from consul_registrar.model import CONNECTING
 ROOT = Path(__file__).resolve().parents[2]
 SOURCES = ROOT / "operator" / "consul_registrar"
 PAGES = [ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "SECURITY.md")]
-PAGES += sorted((ROOT / "docs").rglob("*.md"))
+PAGES += [page for folder in ("docs", "manifests", "dev", "tests") for page in sorted((ROOT / folder).rglob("*.md"))]
 
 # --- reasons ------------------------------------------------------------------------------------------------------
 
