@@ -1,10 +1,11 @@
 """Fixtures for the chart's tests: what it renders, and one cluster that refuses what isn't `restricted`."""
 
+import secrets
 from collections.abc import Iterator
 
 import pytest
 from chart_world import NAMESPACE, Installation
-from operator_world import without_consul_variables
+from operator_world import World, eventually, without_consul_variables
 
 from devcluster import Cluster, Options, running
 
@@ -28,3 +29,14 @@ def installed(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Ite
     yield one
     one.operator.kill()
     assert "Traceback" not in one.operator.log
+
+
+@pytest.fixture
+def world(installed: Installation) -> Iterator[World]:
+    """A namespace for one test."""
+    made = World(installed.cluster, f"test-{secrets.token_hex(3)}")
+    installed.cluster.kubectl("create", "namespace", made.namespace)
+    yield made
+    made.cluster.api.request("DELETE", made.registrations)
+    eventually(lambda: not made.cluster.api.request("GET", made.registrations)["items"])
+    made.cluster.api.request("DELETE", f"/api/v1/namespaces/{made.namespace}")

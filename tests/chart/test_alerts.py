@@ -9,6 +9,9 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from chart_world import Installation
+from operator_world import World, deployment, eventually, registration
+from prometheus_client.parser import text_string_to_metric_families
 from test_monitoring import alerts, dashboard
 
 from devcluster.build import ensure_tools
@@ -137,3 +140,68 @@ def test_every_expression_of_the_dashboard_is_one(evaluate: Evaluate) -> None:
     for panel in dashboard()["panels"]:
         for target in panel.get("targets", ()):
             evaluate(target["expr"].replace("$__rate_interval", "5m"), [])
+
+
+OURS = ("consul_registrar_", "controller_runtime_", "leader_election_", "workqueue_")
+
+
+def scraped(installed: Installation) -> list[str]:
+    """What the running operator tells, as if it had told the same for twenty minutes."""
+    families = text_string_to_metric_families(installed.operator.get("/metrics"))
+    samples = [sample for family in families for sample in family.samples if sample.name.startswith(OURS)]
+    return [f"{sample.name}{{{_labels(sample.labels)}}} {sample.value:.6f}x20" for sample in samples]
+
+
+def _labels(labels: dict[str, str]) -> str:
+    return ",".join(f"{name}={json.dumps(value)}" for name, value in labels.items())
+
+
+def first_row(evaluate: Evaluate, told: list[str]) -> dict[str, float]:
+    """What the dashboard's first row shows: whether discovery is right, now."""
+    stats = [panel for panel in dashboard()["panels"] if panel["type"] == "stat"]
+    found = {panel["title"]: evaluate(panel["targets"][0]["expr"], told) for panel in stats}
+    return {title: vector[0]["value"] for title, vector in found.items()}
+
+
+def test_of_a_real_scrape_the_first_row_tells_whether_discovery_is_right(
+    installed: Installation, world: World, evaluate: Evaluate
+) -> None:
+    world.apply(deployment("web", 2), registration("web"))
+    world.passing("web", 2)
+    right = {
+        "Leading replicas": 1.0,
+        "Instances missing in Consul": 0.0,
+        "Registrations not ready": 0.0,
+        "Services without a passing instance": 0.0,
+        "Connections not ready": 0.0,
+        "Removals held": 0.0,
+    }
+    eventually(lambda: first_row(evaluate, scraped(installed)) == right)
+    for name in world.pods("web"):
+        world.annotate(name, ready="false")
+    selector = {"pods": {"selector": {"matchLabels": {"app": "web"}}}}
+    world.apply(registration("broken", service={"port": "nosuch"}, **selector))
+    wrong = {
+        "Registrations not ready": 1.0,
+        "Instances missing in Consul": 2.0,
+        "Services without a passing instance": 2.0,
+    }
+    eventually(lambda: first_row(evaluate, scraped(installed)) == right | wrong)
+
+
+def test_of_a_real_scrape_every_panel_shows_something_and_no_alert_fires(
+    installed: Installation, world: World, rules: dict[str, dict[str, Any]], evaluate: Evaluate
+) -> None:
+    gated = deployment("gated", 1)
+    gated["spec"]["template"]["spec"]["readinessGates"] = [{"conditionType": "consul-registrar.dev/registered"}]
+    world.apply(gated, registration("gated"))
+    world.kubectl("rollout", "status", "deployment/gated", "--timeout=60s")
+    eventually(lambda: [name for name, rule in rules.items() if evaluate(rule["expr"], scraped(installed))] == [])
+    told = scraped(installed)
+    empty = {
+        panel["title"]
+        for panel in dashboard()["panels"]
+        for target in panel.get("targets", ())
+        if not evaluate(target["expr"].replace("$__rate_interval", "5m"), told)
+    }
+    assert empty <= {"Writes that weren't applied"}

@@ -1,8 +1,6 @@
 """The chart in a real API server with RBAC and Pod Security `restricted`: installed, tested, upgraded, uninstalled."""
 
 import json
-import secrets
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -69,17 +67,6 @@ def ready(cluster: Cluster, connection: str) -> None:
     eventually(
         lambda: conditions(cluster.api.request("GET", f"{RESOURCES}/consulconnections/{connection}"))["Ready"] == "True"
     )
-
-
-@pytest.fixture
-def world(installed: Installation) -> Iterator[World]:
-    """A namespace for one test."""
-    made = World(installed.cluster, f"test-{secrets.token_hex(3)}")
-    installed.cluster.kubectl("create", "namespace", made.namespace)
-    yield made
-    made.cluster.api.request("DELETE", made.registrations)
-    eventually(lambda: not made.cluster.api.request("GET", made.registrations)["items"])
-    made.cluster.api.request("DELETE", f"/api/v1/namespaces/{made.namespace}")
 
 
 def test_the_chart_passes_lint(cluster: Cluster) -> None:
@@ -310,3 +297,64 @@ def test_uninstalling_leaves_the_connection_and_all_that_stands_in_consul(
     world.kubectl("delete", "sreg", "kept", "--timeout=60s")
     cluster.kubectl("delete", "cconn", "other", "--timeout=60s")
     operator.stop()
+
+
+PLANTED = {"token": "t0ken-that-was-planted", "header": "header-that-was-planted"}
+
+
+def test_no_secret_is_told_of_by_logs_events_objects_or_metrics(
+    installed: Installation, world: World, tmp_path: Path
+) -> None:
+    """A token and a header are planted; everything is logged, and what fails says so: an agent goes, a Secret lacks."""
+    cluster, agent = installed.cluster, installed.cluster.consul.agents["node-1"]
+    cluster.kubectl("create", "namespace", "planted")
+    for namespace in ("planted", world.namespace):
+        secret(cluster, namespace, "planted", **PLANTED)
+    helm(cluster, "install", "planted", str(CHART), "--namespace=planted", values=planted(world))
+    operator = as_deployed(cluster, tmp_path, "planted", "planted")
+    installed.operator.process.pause()  # else both would answer for the same objects
+    try:
+        operator.start()
+        world.apply(deployment("web", 3), checked("web", "planted"), checked("lost", "nosuch", app="web"))
+        eventually(lambda: len(world.health("web")) == 3)
+        world.says("lost", "SecretNotFound")
+        agent.process.kill()
+        eventually(lambda: "AgentDown" in operator.log)
+        agent.process.start()
+        world.says("web", "Registered")
+        told = {
+            "log": operator.log,
+            "metrics": operator.get("/metrics"),
+            "objects": cluster.kubectl("get", "sreg,cconn,events,pods,deployments,leases", "-A", "-o", "yaml"),
+            "release": helm(cluster, "get", "all", "planted", "--namespace=planted"),
+            "catalog": str(world.consul("/v1/health/service/web")),
+        }
+        assert "SecretNotFound" in told["objects"]
+        assert [(where, what) for where, text in told.items() for what in PLANTED.values() if what in text] == []
+        world.kubectl("delete", "sreg", "--all", "--timeout=60s")
+        cluster.kubectl("delete", "cconn", "planted", "--timeout=60s")
+        operator.stop()
+    finally:
+        installed.operator.process.resume()
+    assert not refused(cluster, "planted", "planted")
+
+
+def planted(world: World) -> dict[str, Any]:
+    """Values of a release that has a token for the agents, may read the headers' Secret, and logs everything."""
+    token = {"secretKeyRef": {"namespace": "planted", "name": "planted", "key": "token"}}
+    spec = {"mode": "Agent", "nodeAgents": {}, "auth": {"token": token, "allowPlaintextToken": True}}
+    return {
+        "clusterName": "planted",
+        "fullnameOverride": "planted",
+        "connection": {"name": "planted", "spec": spec},
+        "log": {"level": "debug"},
+        "rbac": {"secrets": [{"namespace": world.namespace, "names": ["planted", "nosuch"]}]},
+    }
+
+
+def checked(name: str, secret_name: str, app: str = "") -> dict[str, Any]:
+    """A registration with an HTTP check that shows a Secret."""
+    header = {"name": "Authorization", "valueFrom": {"secretKeyRef": {"name": secret_name, "key": "header"}}}
+    checks = [{"name": "shows", "http": {"headers": [header]}, "interval": "1s"}]
+    pods = {"selector": {"matchLabels": {"app": app or name}}}
+    return registration(name, consulRefs=[{"name": "planted"}], pods=pods, checks=checks)
