@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Looks at a built image, without a container runtime: its size, what must not be in it, that it starts as 65532 with
-# nothing writable, and its bill of materials (build/image/sbom.json). Needs root and buildah.
+# Looks at a built image, without a container runtime: its size, its user and labels, what must not be in it, that it
+# starts as 65532 with nothing writable, and its bill of materials (build/image/sbom.json). Needs root and buildah.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 NAME=${1:-localhost/consul-registrar:dev}
@@ -23,7 +23,14 @@ done
 test -z "$(find "$root" -path '*/site-packages/pip' -o -name ensurepip)" || { echo "the image holds pip"; exit 1; }
 test -z "$(find "$root" -perm /6000)" || { echo "the image holds setuid programs"; exit 1; }
 
-inside /opt/consul-registrar/bin/consul-registrar --version
+config() { buildah inspect --type image --format "{{ $1 }}" "$NAME"; }
+test "$(config .OCIv1.Config.User)" = 65532:65532 || { echo "the image's user isn't 65532"; exit 1; }
+version=$(inside /opt/consul-registrar/bin/consul-registrar --version)
+echo "$version"
+for label in title description licenses source documentation; do
+  test -n "$(config "index .OCIv1.Config.Labels \"org.opencontainers.image.$label\"")" || { echo "the image has no label $label"; exit 1; }
+done
+test "$(config 'index .OCIv1.Config.Labels "org.opencontainers.image.version"')" = "${version##* }" || { echo "the label version isn't the operator's"; exit 1; }
 inside $python -c 'import ssl; assert ssl.create_default_context().cert_store_stats()["x509"] > 50'
 inside $python -c 'open("/tmp/x", "w")' 2>/dev/null && { echo "the root is writable"; exit 1; }
 said=$(timeout 8 env -i HOME=/ "$(command -v chroot)" --userspec=65532:65532 "$view" \
