@@ -16,7 +16,7 @@ base() {
   local root; root=$(mktemp -d)
   # Either place may be missing, and grep then says so; with no mirror found debootstrap has one of its own.
   mirror=${MIRROR:-$(grep -hoE 'https?://[^ ]*/debian/?( |$)' /etc/apt/sources.list /etc/apt/sources.list.d/* 2>/dev/null | head -1 || true)}
-  debootstrap --variant=minbase --include=python3,python3-venv,ca-certificates "$SUITE" "$root" $mirror >"$OUT/debootstrap.log"
+  debootstrap --variant=minbase --include=python3,python3-venv,ca-certificates "$SUITE" "$root" ${mirror:+"$mirror"} >"$OUT/debootstrap.log"
   rm -rf "$root"/var/lib/apt/lists/* "$root"/var/cache/apt/* "$root"/usr/share/{doc,locale,man}
   tar -C "$root" -cf "$OUT/base.tar" .
   rm -rf "$root"

@@ -27,8 +27,8 @@ openssl rsa -in sa.key -pubout -out sa.pub 2> /dev/null
 cd ..
 declare -A users=(
   [admin]='admin,1,"system:masters"' [node]='system:node:crnode,2,"system:nodes"'
-  [proxy]='system:kube-proxy,3,"system:node-proxier"' [controllers]=system:kube-controller-manager,4
-  [scheduler]=system:kube-scheduler,5
+  [proxy]='system:kube-proxy,3,"system:node-proxier"' [controllers]='system:kube-controller-manager,4'
+  [scheduler]='system:kube-scheduler,5'
 )
 : > tokens.csv
 for name in "${!users[@]}"; do
