@@ -25,10 +25,16 @@ base() {
   rm "$OUT/base.tar"
 }
 
-# The wheels are fetched here, since a package index may be reachable from the machine alone, and checked by their hashes.
+# The wheels are fetched here, since a package index may be reachable from the machine alone, and checked by their hashes:
+# those for the base's Python, which the machine's may not be.
 wheels() {
+  local container python
+  container=$(buildah from --pull-never "$BASE")
+  python=$(buildah run --isolation chroot "$container" python3 -c 'import sys; print("%d.%d" % sys.version_info[:2])')
+  buildah rm "$container" >/dev/null
+  rm -rf build/wheels
   python3 -m pip download --quiet --disable-pip-version-check --only-binary=:all: --require-hashes \
-    --requirement requirements/run.lock --dest build/wheels
+    --python-version "$python" --requirement requirements/run.lock --dest build/wheels
 }
 
 mkdir -p "$OUT"

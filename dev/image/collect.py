@@ -88,7 +88,8 @@ def _packages(files: Iterable[Path]) -> set[str]:
     """The packages of Debian's that these files belong to; what was built for the base belongs to none."""
     owned = {path for file in files for path in (str(file), str(file.resolve()), f"/usr{file}")}
     said = subprocess.run(["dpkg", "-S", *sorted(owned)], capture_output=True, text=True, check=False).stdout
-    names = sorted({line.split(":")[0] for line in said.splitlines()})
+    owners = [line for line in said.splitlines() if not line.startswith("diversion by ")]
+    names = sorted({line.split(":")[0] for line in owners})
     asked = ["dpkg-query", "--show", "--showformat=${Package} ${Version}\\n", *names]
     return set(subprocess.run(asked, capture_output=True, text=True, check=True).stdout.splitlines())
 
