@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
+from urllib.parse import urlsplit
 
 from devcluster.tools import HELM, HYPERKUBE
 
@@ -71,6 +72,11 @@ class World:
         """What Consul in the cluster answers to GET."""
         proxied = f"/api/v1/namespaces/consul/services/consul:8500/proxy{path}"
         return json.loads(self.kubectl("get", "--raw", proxied))
+
+    def api_host(self) -> str:
+        """The API server's name or address, which it hands on to what it stands before."""
+        server = self.kubectl("config", "view", "--minify", "-o", "jsonpath={.clusters[0].cluster.server}")
+        return urlsplit(server).hostname or ""
 
     def served(self, service: str, path: str) -> str:
         """What one of the release's Services answers to GET."""

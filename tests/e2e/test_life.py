@@ -22,7 +22,7 @@ def test_the_charts_own_test_finds_a_pod_in_consul(installed: World) -> None:
 
 def test_the_status_page_and_the_metrics_of_the_image_are_served_by_their_services(installed: World) -> None:
     """Through the API server, as `kubectl proxy` does; the page's style and script are files of the image."""
-    installed.install("statusPage.enabled=true")
+    installed.install("statusPage.enabled=true", f"statusPage.hosts={{{installed.api_host()}}}")
     assert ">consul-registrar</a>" in installed.served("status", "")
     assert '"cluster":"e2e"' in installed.served("status", "api/overview").replace(" ", "")
     assert all(installed.served("status", f"assets/page.{kind}") for kind in ("css", "js"))
