@@ -1,10 +1,13 @@
 """What is made of the chart, and what the chart is made of, agree."""
 
+import re
 import shutil
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import yaml
+from test_templates import rendered
 
 from chartgen import __main__ as chartgen
 from chartgen import values
@@ -56,3 +59,21 @@ def test_kubectl_builds_the_overlay_of_the_readme(tmp_path: Path) -> None:
     assert "--cluster-name=my-cluster" in container["args"]
     assert container["image"] == "registry.example.com/consul-registrar:0.1.0"
     assert sum(one["kind"] == "CustomResourceDefinition" for one in documents(built)) == 2
+
+
+def test_the_rules_that_are_written_out_for_those_without_the_chart_are_its_own() -> None:
+    """But for names: a Secret's and the Lease's are known to the chart alone."""
+    page = (chartgen.REPOSITORY / "docs" / "how-to" / "access.md").read_text()
+    (written,) = [
+        yaml.safe_load(block) for block in re.findall(r"```yaml\n(.*?)```", page, re.DOTALL) if "ClusterRole" in block
+    ]
+    objects = rendered("--no-hooks", annotatedWorkloads__enabled=True, rbac__secrets=[{"namespace": "consul"}])
+    roles = [one for one in objects if one["kind"].endswith("Role")]
+    operators = [one for one in roles if not one["metadata"]["name"].endswith(("-view", "-edit"))]
+    assert allowed([written]) == allowed(operators)
+
+
+def allowed(roles: list[dict[str, Any]]) -> set[tuple[str, str, str]]:
+    """API group, resource and verb."""
+    rules = [rule for role in roles for rule in role["rules"]]
+    return {(g, r, v) for rule in rules for g in rule["apiGroups"] for r in rule["resources"] for v in rule["verbs"]}
