@@ -269,6 +269,7 @@ class Operator:
     async def _lead(self) -> None:
         async with asyncio.TaskGroup() as group:
             group.create_task(self._queue.run(self._work, _CONCURRENCY))
+            group.create_task(self._lifecycle.run())
             group.create_task(self._reports.run())
             group.create_task(self._gates.run())
             if self._settings.annotated_workloads:

@@ -53,6 +53,7 @@ class Gatherer:
         self._acceptance = acceptance
         self._fresh = fresh
         self._by_itself: dict[RegistrationKey, str] = {}
+        self._asked_of: dict[tuple[RegistrationKey, str], asyncio.Future[bool]] = {}
         self._refused: dict[tuple[RegistrationKey, str, str], int] = {}
         self._asking: dict[tuple[str, str], asyncio.Future[Sequence[Instance]]] = {}
 
@@ -179,10 +180,14 @@ class Gatherer:
         Then nobody has asked for what it registered to go. Asked after its deletion was seen, so that the answer "by
         itself" holds for good: the API server deletes objects of a definition only once that is being deleted.
         """
-        if self._by_itself.get(registration.key) != registration.meta.uid:
-            if await self._fresh.definition_leaves():
+        key, uid = registration.key, registration.meta.uid
+        if self._by_itself.get(key) != uid:
+            if (key, uid) not in self._asked_of:  # many subjects of a registration ask it together
+                self._asked_of[key, uid] = asyncio.ensure_future(self._fresh.definition_leaves())
+                self._asked_of[key, uid].add_done_callback(lambda _: self._asked_of.pop((key, uid)))
+            if await asyncio.shield(self._asked_of[key, uid]):
                 return True
-            self._by_itself[registration.key] = registration.meta.uid
+            self._by_itself[key] = uid
         return False
 
     def forget(self, key: RegistrationKey) -> None:

@@ -2,14 +2,19 @@
 
 The finalizer comes first: what a registration without one leaves in Consul when it goes, nobody was asked to remove.
 Decides when a deleted registration may go: when nothing of it stands in any Consul any more; a Consul that can't be
-asked blocks that for a while, never for ever. What happens to each subject is decided in `reconcile.py`.
+asked blocks that for a while, never for ever. That is looked at apart from its subjects, ever less often: whether one
+may go must not hurry what failed and is put off. What happens to each subject is decided in `reconcile.py`.
 """
 
 import asyncio
 import logging
+import random
 from collections.abc import Callable
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass, field
 from typing import Protocol
 
+from consul_registrar.backoff import Backoff
 from consul_registrar.cache import Cache
 from consul_registrar.consuls import Consuls
 from consul_registrar.exposure import subjects_of
@@ -27,7 +32,8 @@ logger = logging.getLogger(__name__)
 LETS_GO_AFTER = 600.0
 #: Seconds for which this process has tried by then: what was deleted while none ran has had no chance yet.
 _TRIES = 60.0
-_LOOKS_AGAIN = 0.3
+_LOOKS_AGAIN = (0.3, 5.0)  # seconds between two looks whether one may go; with the last of its instances it does
+_AT_ONCE = 8  # registrations whose end is seen to at a time
 _READS_ANEW = 30.0  # seconds; a read that takes longer is begun again
 _IS_FORGOTTEN = 30.0  # seconds between two looks whether all that it left is gone; that may be held for long
 
@@ -40,6 +46,14 @@ class Finalizers(Protocol):
 
     async def add(self, registration: Registration) -> bool: ...
     async def remove(self, registration: Registration) -> None: ...
+
+
+@dataclass(slots=True)
+class _Departure:
+    """A registration on its way out. `since`: when this process began to clean up after it."""
+
+    since: float
+    patience: Backoff = field(default_factory=lambda: Backoff(*_LOOKS_AGAIN, random.random))
 
 
 class Lifecycle:
@@ -66,11 +80,16 @@ class Lifecycle:
         self._age = age
         self._clock = clock
         self._doubt = doubt
-        self._tried_since: dict[RegistrationKey, float] = {}
+        self._leaving: Queue[RegistrationKey] = Queue()
+        self._departures: dict[RegistrationKey, _Departure] = {}
+
+    async def run(self) -> None:
+        """See to the end of those that are deleted, until cancelled."""
+        await self._leaving.run(self._see_off, _AT_ONCE)
 
     def begin_term(self) -> None:
         """This process leads from now on: what it couldn't clean in an earlier term it hasn't tried in this one."""
-        self._tried_since.clear()
+        self._departures.clear()
 
     async def reconcile(self, key: RegistrationKey) -> None:
         """Put its subjects on the queue and see to its beginning and its end. Never raises."""
@@ -97,11 +116,11 @@ class Lifecycle:
             self.look(key)
         registration = self._cache.registrations.get(key)
         if registration is None or not registration.deleting:
-            self._tried_since.pop(key, None)
+            self._departures.pop(key, None)
         if registration is None:
             return
         if registration.deleting:
-            await self._depart(registration)
+            self._leaving.add(key)
         self._reports.touch(key)
         if not registration.deleting and registration.resync not in {"", self._reports.resynced(registration)}:
             await self._read_anew(registration)
@@ -136,13 +155,13 @@ class Lifecycle:
 
     def _expand(self, key: RegistrationKey, registration: Registration | None) -> None:
         """Each subject that it has, wants or had. What doesn't stand yet, or stands and isn't wanted, goes first."""
-        wanted = self._cache.selected(key) | _endpoints(registration) | subjects_of(registration, self._cache.services)
+        standing = self._consuls.subjects(key)
+        wanted = self._wanted(key, registration)
         connections = registration.connections if registration else ()
-        for subject in wanted:
+        for subject in standing if registration and registration.deleting else wanted:
             for name in connections:
                 self._reports.expect(key, name, subject)
         self._reports.complete(key)
-        standing = self._consuls.subjects(key)
         routine = (wanted & standing) | self._reports.subjects(key)
         if connections and all(self._consuls.is_connecting(name) for name in connections):
             wanted = routine = set()  # nothing could be done; all are looked at once that is over
@@ -150,6 +169,12 @@ class Lifecycle:
             self._queue.add(Key(key, subject))
         for subject in routine:
             self._queue.add_routine(Key(key, subject))
+
+    def _wanted(self, key: RegistrationKey, registration: Registration | None) -> AbstractSet[str]:
+        """The subjects that it is to have: a deleted one none."""
+        if registration is not None and registration.deleting:
+            return frozenset()
+        return self._cache.selected(key) | _endpoints(registration) | subjects_of(registration, self._cache.services)
 
     def _forget(self, key: RegistrationKey) -> None:
         """Once nothing of it is left; until then its subjects are still being removed."""
@@ -159,27 +184,46 @@ class Lifecycle:
             self._reports.forget(key)
             self._gatherer.forget(key)
 
-    async def _depart(self, registration: Registration) -> None:
-        if not registration.held:
+    async def _see_off(self, key: RegistrationKey) -> None:
+        """Let it go if it can, else look again later. Never raises."""
+        registration = self._cache.registrations.get(key)
+        if registration is None or not registration.deleting:
             return
+        departure = self._departures.setdefault(key, _Departure(self._clock()))
+        with about(key):
+            try:
+                goes = await self._depart(registration)
+            except Exception as error:
+                goes = False
+                logger.warning("it can't be let go, which is tried again: %s: %s", type(error).__name__, error)
+        if not goes:
+            self._leaving.add_after(key, departure.patience())
+
+    async def _depart(self, registration: Registration) -> bool:
+        """Whether it needs no further look."""
+        if not registration.held:
+            return True
         if await self._gatherer.swept_along(registration):
             logger.warning("its definition is deleted: letting go; removing what it registered is up to the quarantine")
-            await self._finalizers.remove(registration)
-            return
+            return await self._let_go(registration)
         obstacle = await self._consuls.obstacle(registration.key, registration.connections)
-        if obstacle is None:
-            await self._finalizers.remove(registration)
-            return
-        if SKIP_DEREGISTRATION in registration.meta.annotations or self._overdue(registration):
+        if obstacle is not None:
+            if SKIP_DEREGISTRATION not in registration.meta.annotations and not self._overdue(registration):
+                blocks = obstacle.code == "DeregistrationBlocked"
+                self._reports.block(registration.key, obstacle if blocks else None)
+                return False
             logger.warning("letting go although Consul was not cleaned: %s", obstacle.message)
-            await self._finalizers.remove(registration)
-            return
-        self._reports.block(registration.key, obstacle if obstacle.code == "DeregistrationBlocked" else None)
-        self._queue.add_after(Key(registration.key), _LOOKS_AGAIN)
+        return await self._let_go(registration)
+
+    async def _let_go(self, registration: Registration) -> bool:
+        meta = registration.meta
+        await self._finalizers.remove(registration)
+        left = tuple(name for name in meta.finalizers if name != FINALIZER)
+        self._cache.note_finalizers(registration.key, meta.uid, left)
+        return True
 
     def _overdue(self, registration: Registration) -> bool:
-        now = self._clock()
-        tried = now - self._tried_since.setdefault(registration.key, now)
+        tried = self._clock() - self._departures[registration.key].since
         return self._age(registration.meta.deleted) > LETS_GO_AFTER and tried > _TRIES
 
 

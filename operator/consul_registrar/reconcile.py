@@ -172,6 +172,7 @@ class Reconciler:
         self._gatherer.taken(facts)
         if any(isinstance(change, Register | Deregister) for change in planned.passing):
             self._tell_rivals(facts)
+            self._tell_registration(registry, facts)
         return self._done(registry, planned)
 
     async def _write(self, registry: Registry, changes: tuple[Change, ...], found: Evidence) -> None:
@@ -226,6 +227,12 @@ class Reconciler:
         """Whose turn it is may have changed: each waits for what the other has done, or can't do."""
         for rival in facts.rivals:
             self._queue.add(Key(rival.key, facts.subject))
+
+    def _tell_registration(self, registry: Registry, facts: Facts) -> None:
+        """A deleted one may go with the last of its instances."""
+        registration = facts.registration
+        if registration is not None and registration.deleting and not registry.subjects(registration.key):
+            self._queue.add(Key(registration.key))
 
     def _left_reaped(self, registry: Registry, facts: Facts, want: Want) -> Want:
         """What its agent has removed, as the user asked, is left alone for a while."""

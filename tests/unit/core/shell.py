@@ -334,6 +334,7 @@ class World:
             self.secrets.run(),
             self.consuls.run(),
             self.queue.run(self._work, 8),
+            self.lifecycle.run(),
             self.reports.run(),
             self.gates.run(),
         )
