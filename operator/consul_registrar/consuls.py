@@ -20,7 +20,7 @@ from consul_registrar.consul import ConsulError, NotSent, Paced, Registry, Regis
 from consul_registrar.guard import Terms
 from consul_registrar.model import CONNECTING, Node, Reason, RegistrationKey
 from consul_registrar.pace import Pace
-from consul_registrar.writer import Lanes
+from consul_registrar.writer import Lanes, Still, always
 
 logger = logging.getLogger(__name__)
 
@@ -245,13 +245,13 @@ class Consuls:
         """Send nothing more to any Consul; returns when nothing is in flight."""
         await asyncio.gather(*(link.lanes.stop() for link in self._links.values() if link.lanes is not None))
 
-    async def write(self, name: str, change: Change) -> None:
+    async def write(self, name: str, change: Change, still: Still = always) -> None:
         """Write one change. Raises the ConsulError that it met; `Paced` where the connection's limit says so."""
         link = self._links.get(name)
         if link is None or link.lanes is None:
             raise NotSent(self.status(name).reason)
         _keep_pace(link, change)
-        await link.lanes.write(change)
+        await link.lanes.write(change, still)
 
 
 def _terms(guard: RemovalGuard) -> Terms:

@@ -13,11 +13,12 @@ import asyncio
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 
 from consul_registrar import model
 from consul_registrar.causes import caused, edited, evidence, read
 from consul_registrar.changes import Cause, Change, Deregister, Evidence, Register
-from consul_registrar.consul.errors import ConsulError, Paced, asked
+from consul_registrar.consul.errors import ConsulError, Overtaken, Paced, asked
 from consul_registrar.consul.registry import Registry
 from consul_registrar.consuls import Consuls
 from consul_registrar.desired import Absent, Ceded, Kept, Present, Want
@@ -35,6 +36,7 @@ from consul_registrar.reports import Reports
 from consul_registrar.rivals import wanted
 from consul_registrar.tally import Outcome
 from consul_registrar.values import record
+from consul_registrar.writer import always
 
 logger = logging.getLogger(__name__)
 
@@ -162,11 +164,13 @@ class Reconciler:
         health, passing = apart(want, planned.passing)
         try:
             if health:
-                await self._write(registry, health, evidence(facts))
+                await self._write(registry, facts, health, evidence(facts))
             found = await self._quarantined(registry, facts, want if passing else None)
             if not isinstance(found, Evidence):
                 return found
-            await self._write(registry, passing, found)
+            await self._write(registry, facts, passing, found)
+        except Overtaken:
+            return Failed(None)
         except ConsulError as error:
             return self._failed(registry, facts, want, error)
         self._gatherer.taken(facts)
@@ -175,9 +179,21 @@ class Reconciler:
             self._tell_registration(registry, facts)
         return self._done(registry, planned)
 
-    async def _write(self, registry: Registry, changes: tuple[Change, ...], found: Evidence) -> None:
+    async def _write(self, registry: Registry, facts: Facts, changes: tuple[Change, ...], found: Evidence) -> None:
         for change in changes:
-            await self._consuls.write(registry.name, replace(change, evidence=found))
+            still = partial(self._still_leaves, registry, facts, change) if _may_be_overtaken(change) else always
+            await self._consuls.write(registry.name, replace(change, evidence=found), still)
+
+    def _still_leaves(self, registry: Registry, facts: Facts, change: Change) -> bool:
+        """Whether the removal would be planned now, too. It was confirmed, and had to wait: both may take long."""
+        try:
+            planned = self._plan(facts.owner.key, facts.subject, registry, facts.strangers)
+        except Exception:
+            logger.exception("whether %s is still to be removed can't be told", change.id)
+            return False
+        about = (type(change), change.node, change.id, change.cause)
+        now = planned.passing if isinstance(planned, Planned) else ()
+        return any((type(each), each.node, each.id, each.cause) == about for each in now)
 
     def _plan(
         self, key: RegistrationKey, subject: str, registry: Registry, strangers: tuple[Instance, ...] = ()
@@ -360,6 +376,11 @@ def _comes_too_early(planned: Planned) -> bool:
     facts, registration = planned.facts, planned.facts.registration
     begins = isinstance(planned.want, Present) and not facts.standing and bool(planned.passing)
     return begins and registration is not None and not registration.held
+
+
+def _may_be_overtaken(change: Change) -> bool:
+    """Whether it may take what should stand by the time that it is sent."""
+    return isinstance(change, Deregister) and not change.cause.final
 
 
 def _depends(facts: Facts, want: Want) -> bool:

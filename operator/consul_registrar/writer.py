@@ -1,7 +1,8 @@
 """Group commit: what goes to one Consul node leaves at once when nothing is in flight, else with the next batch.
 
-Decides what is sent together and in which order; nothing waits on a timer. What to send is decided before, how it is
-sent by the registry. The order of one instance's changes is kept: batches leave one after the other.
+Decides what is sent together and in which order; nothing waits on a timer. What to send is decided before, and for what
+may be wrong by the time of its turn once more then; how it is sent is the registry's matter. The order of one
+instance's changes is kept: batches leave one after the other.
 """
 
 import asyncio
@@ -13,12 +14,16 @@ from itertools import chain
 from consul_registrar import metrics
 from consul_registrar.audit import Audit
 from consul_registrar.changes import Change
-from consul_registrar.consul.errors import ConsulError, NotSent, OutcomeUnknown
+from consul_registrar.consul.errors import ConsulError, NotSent, OutcomeUnknown, Overtaken
 from consul_registrar.consul.registry import Registry
 from consul_registrar.model import Reason
 from consul_registrar.values import record
 
 _STOPPING = Reason("Stopping", "the operator stops")
+_OVERTAKEN = Reason("Overtaken", "what it was decided on has changed before its turn came: it is decided anew")
+
+#: Whether a change is still wanted. Asked when its turn has come, right before it is sent; must not raise.
+Still = Callable[[], bool]
 
 logger = logging.getLogger(__name__)
 
@@ -27,6 +32,12 @@ logger = logging.getLogger(__name__)
 class _Waiting:
     change: Change
     done: asyncio.Future[ConsulError | None]
+    still: Still
+
+
+def always() -> bool:
+    """For what is right however late it is sent."""
+    return True
 
 
 class Lane:
@@ -44,10 +55,10 @@ class Lane:
         """Whether nothing is in flight, and nothing waits."""
         return self._sender is None
 
-    async def write(self, change: Change) -> None:
+    async def write(self, change: Change, still: Still = always) -> None:
         """Write one change; returns when Consul has acknowledged it. Raises the ConsulError that it met."""
         done: asyncio.Future[ConsulError | None] = asyncio.get_running_loop().create_future()
-        self._waiting.setdefault(change.node, deque()).append(_Waiting(change, done))
+        self._waiting.setdefault(change.node, deque()).append(_Waiting(change, done, still))
         if self._sender is None:
             self._sender = asyncio.create_task(self._send())
         error = await done
@@ -63,7 +74,9 @@ class Lane:
     async def _send(self) -> None:
         try:
             while self._waiting:
-                await self._commit(self._next_batch())
+                batch = [waiting for waiting in self._next_batch() if _is_wanted(waiting)]
+                if batch:
+                    await self._commit(batch)
         finally:
             self._sender = None
             self._abandon()
@@ -110,6 +123,15 @@ class Lane:
         self._waiting.clear()
 
 
+def _is_wanted(waiting: _Waiting) -> bool:
+    """Whether it is to be sent; else whoever waits for it is told."""
+    if waiting.still():
+        return True
+    if not waiting.done.done():
+        waiting.done.set_result(Overtaken(_OVERTAKEN))
+    return False
+
+
 class Lanes:
     """The lanes of a registry: those in which there is something."""
 
@@ -122,14 +144,14 @@ class Lanes:
         """Send nothing more, to any node; returns when nothing is in flight."""
         await asyncio.gather(*(lane.stop() for lane in self._lanes.values()))
 
-    async def write(self, change: Change) -> None:
+    async def write(self, change: Change, still: Still = always) -> None:
         """Write one change through its lane. Raises the ConsulError that it met."""
         name = self._lane_of(change.node)
         lane = self._lanes.get(name)
         if lane is None:
             lane = self._lanes[name] = self._make(name)
         try:
-            await lane.write(change)
+            await lane.write(change, still)
         finally:
             if lane.idle and self._lanes.get(name) is lane:
                 del self._lanes[name]

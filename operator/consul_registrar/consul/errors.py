@@ -6,6 +6,7 @@
     │       └── Paced    … by the connection's own limit: nothing is wrong
     ├── OutcomeUnknown   it may have been applied; read back, then repeat (time-out, reset, leadership lost)
     ├── Stale            the state differs from what we assumed; read again, then plan again
+    │   └── Overtaken    … by the time of its turn, so it was not sent
     ├── Denied           the token may not; nothing changes until token or policy does
     ├── Invalid          the request is wrong as it stands; never repeat it unchanged
     └── Misdirected      the address isn't the agent that it was (load balancer, replaced agent); write nothing
@@ -54,6 +55,10 @@ class OutcomeUnknown(ConsulError):
 
 class Stale(ConsulError):
     """What we assumed no longer holds."""
+
+
+class Overtaken(Stale):
+    """It is not wanted any more, so it was not sent."""
 
 
 class Denied(ConsulError):

@@ -1,4 +1,3 @@
-# ruff: noqa: ARG001 - fakes take what the real ones take
 """How a deleted registration goes: at once when it can, without haste while it can't."""
 
 import asyncio
@@ -75,7 +74,7 @@ async def test_many_that_go_with_their_registration_are_each_looked_at_a_few_tim
         await deleted(world, *names)
         world.consul.apply = apply  # type: ignore[method-assign]
         before = world.queue.numbers().adds
-        while not world.cluster.finalizers:
+        while not world.cluster.finalizers:  # noqa: ASYNC110 - in the time of the loop
             await asyncio.sleep(0.01)
         assert elapsed() - gone < 0.1
         assert world.queue.numbers().adds - before < 5 * count

@@ -1,0 +1,112 @@
+"""A removal that waits for its turn, or for its confirmation, and is not wanted any more by then."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any
+
+import pytest
+
+from consul_registrar.changes import Cause, Change, Deregister
+from consul_registrar.consul.errors import ConsulError
+from consul_registrar.model import RegistrationKey
+from consul_registrar.objects import FINALIZER, Registration
+from unit.core.build import body, of_endpoints, of_pods, pod
+from unit.core.instant import instantly
+from unit.core.shell import FakeRegistry, World
+
+HELD = {"finalizers": [FINALIZER]}
+OTHER = {"app": "other"}
+
+
+def slowly(registry: FakeRegistry, seconds: float) -> Callable[..., Awaitable[Sequence[ConsulError | None]]]:
+    """A Consul that takes so long to answer; what it takes, it takes then."""
+
+    async def apply(_: str, changes: Sequence[Change]) -> Sequence[ConsulError | None]:
+        await asyncio.sleep(seconds)
+        return [registry._take(change) for change in changes]
+
+    return apply
+
+
+def removed(world: World) -> list[str]:
+    return [change.instance.service for change in world.consul.written if isinstance(change, Deregister)]
+
+
+async def stands(world: World, *names: str) -> None:
+    world.apply(body(**HELD))
+    for name in names:
+        world.run_pod(pod(name))
+    await asyncio.sleep(1)
+    assert len(world.consul.held) == len(names)
+
+
+@instantly
+async def test_a_pod_that_is_selected_again_while_its_removal_waits_for_its_turn_stays() -> None:
+    world = World()
+    async with world.running():
+        await stands(world, "web-1", "web-2")
+        world.consul.apply = slowly(world.consul, 5)  # type: ignore[method-assign]
+        world.run_pod(pod("web-1", version=2, labels=OTHER))
+        await asyncio.sleep(1)
+        world.run_pod(pod("web-2", version=2, ready=False))
+        await asyncio.sleep(1.5)
+        world.run_pod(pod("web-1", version=3))
+        await asyncio.sleep(60)
+    assert (removed(world), len(world.consul.held)) == ([], 2)
+    assert world.cluster.ready == ("True", "Registered")
+
+
+@instantly
+async def test_a_pod_that_is_selected_again_while_its_removal_is_being_confirmed_stays() -> None:
+    world = World()
+    ask = world.cluster.registration
+
+    async def answers_late(key: RegistrationKey) -> Registration | None:
+        found = await ask(key)
+        await asyncio.sleep(3)
+        return found
+
+    async with world.running():
+        await stands(world, "web-1")
+        world.cluster.registration = answers_late  # type: ignore[method-assign]
+        read = world.cluster.pod
+
+        async def as_it_was(_: str, __: str) -> Any:
+            await read(_, __)
+            return pod("web-1", version=2, labels=OTHER)
+
+        world.cluster.pod = as_it_was  # type: ignore[method-assign]
+        world.run_pod(pod("web-1", version=2, labels=OTHER))
+        await asyncio.sleep(3)
+        world.run_pod(pod("web-1", version=3))
+        await asyncio.sleep(60)
+    assert removed(world) == []
+
+
+@pytest.mark.parametrize("spec", [of_pods, of_endpoints])
+@instantly
+async def test_a_name_that_comes_back_while_another_is_being_registered_never_leaves(spec: Any) -> None:
+    world = World()
+    async with world.running():
+        world.apply(body(spec(service={"name": "one"}), **HELD))
+        world.run_pod(pod())
+        await asyncio.sleep(1)
+        world.consul.apply = slowly(world.consul, 5)  # type: ignore[method-assign]
+        world.apply(body(spec(service={"name": "two"}), generation=4, **HELD))
+        await asyncio.sleep(2)
+        world.apply(body(spec(service={"name": "one"}), generation=5, **HELD))
+        await asyncio.sleep(60)
+    assert (removed(world), [i.service for i in world.consul.held]) == (["two"], ["one"])
+
+
+@instantly
+async def test_what_is_gone_is_removed_although_it_had_to_wait() -> None:
+    world = World()
+    async with world.running():
+        await stands(world, "web-1", "web-2")
+        world.consul.apply = slowly(world.consul, 5)  # type: ignore[method-assign]
+        world.run_pod(pod("web-2", version=2, ready=False))
+        await asyncio.sleep(1)
+        world.pods.put(pod("web-1", version=2, deleting=True))
+        await asyncio.sleep(10)
+    assert [change.cause for change in world.consul.written if isinstance(change, Deregister)] == [Cause.GONE]
