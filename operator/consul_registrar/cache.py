@@ -18,8 +18,10 @@ from consul_registrar.objects import Connection, Registration
 from consul_registrar.selectors import selects
 from consul_registrar.service_cache import ServiceCache
 
-#: How many Pods that were seen deleted are remembered, so that removing what they left needs no question asked.
-_REMEMBERED = 8192
+#: How many Pods that were seen deleted are remembered, so that removing what they left needs no question asked: more
+#: than are likely to go while a Consul can't be reached. Else they would be absences, and held.
+_REMEMBERED = 32_768
+_NOTHING: Mapping[str, str] = {}
 
 
 #: Namespace, connection and folded service name: what several registrations of one namespace may publish together.
@@ -133,7 +135,7 @@ class Cache:
         pod = self._pods.get(uid)
         if pod is None:
             return set()
-        self._deleted[uid] = replace(pod, deleting=True, deleted=True)
+        self._deleted[uid] = _remains_of(pod)
         if len(self._deleted) > _REMEMBERED:
             del self._deleted[next(iter(self._deleted))]
         return self.forget_pod(uid)
@@ -250,6 +252,12 @@ class Cache:
         selectors.remove(key)
         if not selectors.known:
             del self._selectors[key.namespace]
+
+
+def _remains_of(pod: Pod) -> Pod:
+    """What a Pod that is gone is remembered by."""
+    bare = replace(pod, labels=_NOTHING, annotations=_NOTHING, ports=(), ips=(), host_ips=(), probes=())
+    return replace(bare, deleting=True, deleted=True)
 
 
 def _publications(registration: Registration) -> set[_Publication]:

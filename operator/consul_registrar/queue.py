@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 from consul_registrar.backoff import delay
+from consul_registrar.together import is_cancelled
 
 logger = logging.getLogger(__name__)
 
@@ -160,6 +161,10 @@ class Queue(Generic[K]):
     async def _one(self, key: K, work: Callable[[K], Awaitable[None]], slots: asyncio.Semaphore) -> None:
         try:
             await work(key)
+        except asyncio.CancelledError:
+            if is_cancelled():
+                raise
+            self.retry(key)  # what it waited for was given up
         except Exception:
             wait = self.retry(key)
             logger.exception("working on %s failed unexpectedly, trying again in %.1f s", key, wait)

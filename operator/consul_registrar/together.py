@@ -12,6 +12,12 @@ from typing import Any, TypeVar
 T = TypeVar("T")
 
 
+def is_cancelled() -> bool:
+    """Whether somebody wants the running task to end: else a CancelledError in it is that of something it waits for."""
+    task = asyncio.current_task()
+    return task is None or task.cancelling() > 0
+
+
 async def together(*each: Coroutine[Any, Any, None]) -> None:
     """Run them side by side until one returns or fails; returns, or raises what it raised, once all have ended."""
     await _run(each, asyncio.FIRST_COMPLETED)

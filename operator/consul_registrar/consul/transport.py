@@ -5,6 +5,7 @@ leaves in the `X-Consul-Token` header alone, and only over TLS with a verified n
 otherwise. What an HTTP answer means is `answers.py`'s decision; no environment variable is read here.
 """
 
+import asyncio
 import ssl
 import time
 from collections.abc import Callable, Sequence
@@ -19,6 +20,7 @@ from yarl import URL
 from consul_registrar.consul.answers import Answer, Request, failure
 from consul_registrar.consul.errors import ConsulError, Denied, NotSent, OutcomeUnknown
 from consul_registrar.model import Reason
+from consul_registrar.together import is_cancelled
 
 T = TypeVar("T")
 Params = Sequence[tuple[str, object]]
@@ -141,13 +143,17 @@ class Transport(HTTPClient):  # type: ignore[misc]  # py-consul is untyped
     async def _ask(self, method: str, path: str, params: Params, data: str | bytes = b"") -> Answer:
         request = Request(method, path, str(self.endpoint))
         if self._closed:
-            raise NotSent(Reason("ConsulUnreachable", f"{request}: the connection was given up"))
+            raise _given_up(request)
         headers = self._headers()
         body = data.encode() if isinstance(data, str) else data
         try:
             answer = await self._send(request, params, body, headers)
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             raise _broken(request, error) from error
+        except asyncio.CancelledError:
+            if is_cancelled() or not self._closed:
+                raise
+            raise _given_up(request) from None  # while it waited for a connection: aiohttp cancels who does
         failed = failure(request, answer)
         if failed is not None:
             raise self._judge(failed)
@@ -182,6 +188,10 @@ class Transport(HTTPClient):  # type: ignore[misc]  # py-consul is untyped
         """An unknown token may be one that is too new for a lagging server: for a while only time is needed."""
         young = time.monotonic() - self._token_since < FRESH_TOKEN
         return NotSent(failed.reason) if failed.reason.code == "TokenUnknown" and young else failed
+
+
+def _given_up(request: Request) -> NotSent:
+    return NotSent(Reason("ConsulUnreachable", f"{request}: the connection was given up"))
 
 
 def read_token(access: Access, endpoint: Endpoint) -> str:

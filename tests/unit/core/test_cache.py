@@ -42,7 +42,8 @@ def test_a_deleted_pod_is_remembered_as_deleting_and_no_longer_selected() -> Non
     made = cache()
     made.put_pod(pod())
     assert made.delete_pod(pod().uid) == {KEY}
-    assert made.pod(pod().uid) == replace(pod(), deleting=True, deleted=True)
+    gone = replace(pod(), deleting=True, deleted=True, labels={}, annotations={}, ports=())
+    assert made.pod(pod().uid) == gone
     assert (made.selected(KEY), dict(made.pods())) == (set(), {})
 
 
@@ -74,6 +75,17 @@ def test_only_so_many_deleted_pods_are_remembered_the_latest_ones(monkeypatch: p
         made.put_pod(pod(name))
         made.delete_pod(pod(name).uid)
     assert [made.pod(pod(name).uid) is not None for name in "abc"] == [False, True, True]
+
+
+def test_ten_thousand_pods_that_go_while_nobody_can_clean_up_are_all_known_to_be_gone() -> None:
+    made = cache()
+    names = [f"web-{number}" for number in range(20_000)]
+    for name in names:
+        made.put_pod(pod(name))
+    for name in names:
+        made.delete_pod(pod(name).uid)
+    found = [made.pod(pod(name).uid) for name in names]
+    assert all(one is not None and one.gone for one in found)
 
 
 def test_a_registration_that_becomes_malformed_keeps_its_pods_so_that_those_that_go_are_noticed() -> None:

@@ -289,3 +289,20 @@ async def test_it_is_measured_how_long_a_key_waits_and_how_long_work_on_it_takes
         await settle()
     assert (waited, worked) == ([0, 3], [3, 0])
     assert (queue.numbers().unfinished, queue.numbers().longest) == (0, 0)
+
+
+@instantly
+async def test_a_key_whose_work_was_cut_off_from_below_is_worked_on_again_and_takes_no_place_for_good() -> None:
+    """As when a connection that its work waits for is given up."""
+    queue, begun = Queue[str](jitter=lambda: 0.0), list[str]()
+
+    async def work(key: str) -> None:
+        begun.append(key)
+        if begun.count(key) == 1:
+            raise asyncio.CancelledError
+
+    async with at_work(queue, work, limit=1):
+        queue.add("a")
+        queue.add("b")
+        await asyncio.sleep(1)
+    assert (sorted(begun), queue.unfinished) == (["a", "a", "b", "b"], 0)
