@@ -128,11 +128,10 @@ class Gatherer:
         agent_port = terms.node_agents.port if terms.node_agents else 0
         return CheckTerms(terms.check_policy, self._cache.node_addresses, consul, agent_port)
 
-    async def read_secrets(self, key: RegistrationKey) -> None:
-        """Read the Secrets that the registration's checks name, where they aren't known yet."""
+    def knows_secrets(self, key: RegistrationKey) -> bool:
+        """Whether the Secrets that the registration's checks name are known; else all is looked at once they are."""
         registration = self._cache.registrations.get(key)
-        if registration is not None and registration.secrets:
-            await self._secrets.need(registration)
+        return registration is None or not registration.secrets or self._secrets.known(registration)
 
     async def strangers(self, registry: Registry, key: RegistrationKey, subject: str) -> tuple[Instance, ...]:
         """What is nobody's under the registration's service name, where it adopts that. Raises the errors of Consul.

@@ -149,7 +149,7 @@ class Reconciler:
 
     async def _pass(self, key: RegistrationKey, subject: str, registry: Registry) -> Result:
         """The whole way: gather -> desired -> plan -> quarantine -> write -> report."""
-        await self._gatherer.read_secrets(key)
+        known = self._gatherer.knows_secrets(key)
         try:
             strangers = await self._gatherer.strangers(registry, key, subject)
         except ConsulError as error:
@@ -158,7 +158,7 @@ class Reconciler:
         planned = self._plan(key, subject, registry, strangers)
         if not isinstance(planned, Planned):
             return planned
-        if _comes_too_early(planned):
+        if _comes_too_early(planned) or (not known and isinstance(planned.want, Present | Kept)):
             return NoNews()
         facts, want = planned.facts, planned.want
         health, passing = apart(want, planned.passing)

@@ -36,25 +36,34 @@ class SecretValues:
         self._changed = changed
         self._values: dict[_Ref, Hidden | Reason] = {}
         self._users: dict[_Ref, set[RegistrationKey]] = {}
-        self._reading: dict[_Ref, asyncio.Future[Hidden | Reason]] = {}
+        self._reading: dict[_Ref, asyncio.Task[None]] = {}
 
     def values(self, registration: Registration) -> Mapping[tuple[str, str], Hidden | Reason]:
         """What is known, by the name of the Secret and its key."""
         refs = _refs(registration)
         return {ref[1:]: self._values[ref] for ref in refs if ref in self._values} if refs else {}
 
-    async def need(self, registration: Registration) -> None:
-        """Read what isn't known yet; many subjects of a registration wait for one read."""
+    def known(self, registration: Registration) -> bool:
+        """Whether all that it names is known. Else it is being read from now on, and `changed` is called afterwards.
+
+        Nobody waits here: what is to go needs no Secret.
+        """
         for ref in _refs(registration):
             self._users.setdefault(ref, set()).add(registration.key)
-            if ref not in self._values:
-                await self._once(ref)
+            if ref not in self._values and ref not in self._reading:
+                self._reading[ref] = asyncio.create_task(self._first(ref))
+        return all(ref in self._values for ref in _refs(registration))
 
-    async def _once(self, ref: _Ref) -> None:
-        if ref not in self._reading:
-            self._reading[ref] = asyncio.ensure_future(self._read(*ref))
-            self._reading[ref].add_done_callback(lambda _: self._reading.pop(ref))
-        self._values[ref] = await asyncio.shield(self._reading[ref])
+    async def _first(self, ref: _Ref) -> None:
+        try:
+            value: Hidden | Reason = await self._read(*ref)
+        except Exception as error:
+            logger.exception("reading Secret %s/%s failed unexpectedly", *ref[:2])
+            value = Reason("SecretUnreadable", f"Secret {ref[0]}/{ref[1]}: {type(error).__name__}")
+        finally:
+            del self._reading[ref]
+        self._values[ref] = value
+        self._changed(frozenset(self._users.get(ref, ())))
 
     def forget(self) -> None:
         """What was read may be old, since nobody has read it again: each is read when it is needed next."""

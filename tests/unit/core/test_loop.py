@@ -267,6 +267,39 @@ async def test_who_leads_again_reads_secrets_anew() -> None:
         assert header_of(world) == "s3cret-two"
 
 
+@pytest.mark.parametrize("waits", [True, False])
+@instantly
+async def test_what_is_gone_does_not_wait_for_a_secret(waits: bool) -> None:  # noqa: FBT001
+    """Whether its Pod goes while somebody waits for the Secret already, or before."""
+    world = World()
+    world.cluster.secrets["shop", "probe", "token"] = Hidden("s3cret-one", "uid/1")
+    async with world.running():
+        world.apply(body(WITH_SECRET, **HELD))
+        world.run_pod(pod())
+        world.run_pod(pod("web-2"))
+        await passes(3)
+    async with world.standing_by():
+        await passes(3)
+    read, answers = world.secrets._read, asyncio.Event()
+
+    async def answers_late(namespace: str, name: str, key: str) -> Any:
+        await answers.wait()
+        return await read(namespace, name, key)
+
+    world.secrets._read = answers_late
+    async with world.running():
+        await passes(1 if waits else 0)
+        world.pods.put(pod(version=2, deleting=True))
+        world.run_pod(pod("web-2", version=2, ready=False))
+        await passes(1)
+        assert [i.subject for i in world.consul.held] == ["uid-web-2"]
+        answers.set()
+        await passes(3)
+        assert header_of(world) == "s3cret-one"
+        assert world.consul.held[0].health is Health.CRITICAL
+    assert world.cluster.ready == ("True", "Registered")
+
+
 @instantly
 async def test_a_secret_that_can_not_be_read_keeps_the_pods_out_and_is_asked_for_again() -> None:
     world = World()
