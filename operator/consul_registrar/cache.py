@@ -32,30 +32,32 @@ _ANY, _EACH = "", "$("
 
 @dataclass(slots=True)
 class _Selectors:
-    """The selectors of one namespace. Those with a label are found by it; the others are few, and all looked at.
+    """The selectors of one namespace. Those with labels are found by the rarest; the others are few, and all looked at.
 
-    `selected`: the UIDs of the Pods that each of them takes.
+    `found_by`: the label by which each is found. `selected`: the UIDs of the Pods that each of them takes.
     """
 
     by_label: dict[tuple[str, str], dict[RegistrationKey, Selector]] = field(default_factory=dict)
     others: dict[RegistrationKey, Selector] = field(default_factory=dict)
     known: dict[RegistrationKey, Selector] = field(default_factory=dict)
+    found_by: dict[RegistrationKey, tuple[str, str] | None] = field(default_factory=dict)
     selected: dict[RegistrationKey, set[str]] = field(default_factory=dict)
 
     def put(self, key: RegistrationKey, selector: Selector, pods: Iterable[Pod]) -> None:
         self.remove(key)
         self.known[key] = selector
         self.selected[key] = {pod.uid for pod in pods if selects(selector, pod.labels)}
-        self._bucket(selector)[key] = selector
+        pair = self.found_by[key] = self._rarest(selector)
+        (self.others if pair is None else self.by_label.setdefault(pair, {}))[key] = selector
 
     def remove(self, key: RegistrationKey) -> None:
-        selector = self.known.pop(key, None)
-        if selector is None:
+        if self.known.pop(key, None) is None:
             return
-        bucket = self._bucket(selector)
+        pair = self.found_by.pop(key)
+        bucket = self.others if pair is None else self.by_label[pair]
         del bucket[key], self.selected[key]
-        if not bucket and selector.match_labels:
-            del self.by_label[min(selector.match_labels.items())]
+        if pair is not None and not bucket:
+            del self.by_label[pair]
 
     def matching(self, labels: Mapping[str, str]) -> set[RegistrationKey]:
         found = {key for key, selector in self.others.items() if selects(selector, labels)}
@@ -63,10 +65,10 @@ class _Selectors:
             found |= {key for key, selector in self.by_label.get(pair, {}).items() if selects(selector, labels)}
         return found
 
-    def _bucket(self, selector: Selector) -> dict[RegistrationKey, Selector]:
-        if not selector.match_labels:
-            return self.others
-        return self.by_label.setdefault(min(selector.match_labels.items()), {})
+    def _rarest(self, selector: Selector) -> tuple[str, str] | None:
+        """The label by which the fewest are found: many may have one in common, as charts' labels are."""
+        pairs = selector.match_labels.items()
+        return min(pairs, key=lambda pair: (len(self.by_label.get(pair, ())), pair), default=None)
 
 
 class Cache:

@@ -152,8 +152,8 @@ class ConnectionStatus:
         await self._publisher.event_connection(connection, verdict.reason, warning=not good)
 
     def _verdict(self, connection: Connection, looks: RegistryStatus) -> Verdict:
-        users = self._users(connection.name)
-        if connection.meta.deleted and users:
+        users = self._users(connection.name) if connection.meta.deleted else []
+        if users:
             named = ", ".join(users[:3]) + (f" and {len(users) - 3} more" if len(users) > 3 else "")
             return Verdict(False, Reason("InUse", f"deleted, but registrations refer to it: {named}"))
         return Verdict(looks.ready, looks.reason)

@@ -88,6 +88,19 @@ def test_ten_thousand_pods_that_go_while_nobody_can_clean_up_are_all_known_to_be
     assert all(one is not None and one.gone for one in found)
 
 
+def test_a_pod_is_compared_with_few_selectors_however_many_share_a_label(monkeypatch: pytest.MonkeyPatch) -> None:
+    selectors = [{"matchLabels": {"component": "web", "name": f"shop-{number}"}} for number in range(200)]
+    made = cache(*(registration(of_pods(pods={"selector": s}), name=f"r{n}") for n, s in enumerate(selectors)))
+    compared: list[Any] = []
+    select = module.selects
+    monkeypatch.setattr(module, "selects", lambda *of: compared.append(of) or select(*of))
+    assert made.put_pod(pod(labels={"component": "web", "name": "shop-77"})) == {RegistrationKey("shop", "r77")}
+    assert len(compared) <= 3
+    for number in range(200):
+        made.remove_registration(RegistrationKey("shop", f"r{number}"))
+    assert made.put_pod(pod(version=2)) == set()
+
+
 def test_a_registration_that_becomes_malformed_keeps_its_pods_so_that_those_that_go_are_noticed() -> None:
     made = cache()
     made.put_pod(pod())

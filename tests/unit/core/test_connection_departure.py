@@ -9,6 +9,8 @@ import pytest
 
 from consul_registrar.cache import Cache
 from consul_registrar.connection_status import ConnectionStatus
+from consul_registrar.consul import RegistryStatus
+from consul_registrar.model import Reason
 from consul_registrar.objects import FINALIZER
 from consul_registrar.queue import Queue
 from unit.core.build import connection, registration
@@ -58,6 +60,21 @@ async def test_what_a_connection_made_is_taken_back_before_it_is_let_go_and_noth
     consuls, kubernetes = Consuls(hangs=hangs), Kubernetes()
     await status(Cache(), consuls, kubernetes)._hold(deleted())
     assert (consuls.dissolved, kubernetes.released) == ([] if hangs else ["default"], [after])
+
+
+class Unread(dict[Any, Any]):
+    """Nobody is to go through all of it."""
+
+    def values(self) -> Any:
+        raise AssertionError
+
+
+def test_as_long_as_a_connection_stays_nobody_goes_through_all_registrations_for_its_status() -> None:
+    cache = Cache()
+    cache.registrations = Unread()
+    looks = RegistryStatus(ready=True, reason=Reason("CatalogReady", "so it is"))
+    verdict = status(cache, Consuls(hangs=False), Kubernetes())._verdict(connection(), looks)
+    assert (verdict.status, verdict.reason.code) == (True, "CatalogReady")
 
 
 @instantly

@@ -269,7 +269,7 @@ async def test_who_leads_again_reads_secrets_anew() -> None:
 
 @pytest.mark.parametrize("waits", [True, False])
 @instantly
-async def test_what_is_gone_does_not_wait_for_a_secret(waits: bool) -> None:  # noqa: FBT001
+async def test_what_is_gone_does_not_wait_for_a_secret(waits: bool) -> None:
     """Whether its Pod goes while somebody waits for the Secret already, or before."""
     world = World()
     world.cluster.secrets["shop", "probe", "token"] = Hidden("s3cret-one", "uid/1")
