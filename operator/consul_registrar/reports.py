@@ -7,14 +7,17 @@ subjects is worked on, instances go before what is said of them.
 
 import asyncio
 import logging
+import random
 from collections.abc import Callable, Mapping
 from collections.abc import Set as AbstractSet
 from typing import Any, Protocol
 
 from consul_registrar.acceptance import Acceptance, advice
+from consul_registrar.backoff import delay
 from consul_registrar.cache import Cache
 from consul_registrar.conditions import Picture, says, status
 from consul_registrar.exposure import Lack, lack
+from consul_registrar.kube import Throttled
 from consul_registrar.logs import about
 from consul_registrar.model import CONNECTING, Reason, RegistrationKey
 from consul_registrar.objects import Registration
@@ -24,8 +27,10 @@ from consul_registrar.tally import Outcome, Tally
 
 logger = logging.getLogger(__name__)
 
-#: Seconds between two writes of one status.
+#: Seconds between two writes of one status; and at most, once it couldn't be written so often in a row.
 _SPACING = 1.0
+_LONGEST = 10.0
+_SOON = 5
 #: Statuses that are written at a time: the API server has to answer for the lease beside them, within seconds.
 _AT_ONCE = 8
 #: Seconds for which statuses wait, at most, while a crowd of subjects is worked on; and between two looks at that.
@@ -87,6 +92,7 @@ class Reports:
         self._busy: set[RegistrationKey] = set()
         self._slots = asyncio.Semaphore(_AT_ONCE)
         self._again: set[RegistrationKey] = set()
+        self._failures: dict[RegistrationKey, int] = {}
         self._late: dict[RegistrationKey, asyncio.TimerHandle] = {}
 
     # what the loop tells
@@ -154,6 +160,7 @@ class Reports:
         self._blocked.pop(key, None)
         self._announced.pop(key, None)
         self._late.pop(key, None)
+        self._failures.pop(key, None)
         self._resyncs.pop(key, None)
         self._reaped.forget_all(key)
 
@@ -217,9 +224,19 @@ class Reports:
             async with self._slots:
                 await self._publish(key)
         except Exception as error:
-            logger.warning("status not written, trying again: %s", error)
+            wait = self._put_off(key, error)
+            logger.warning("status not written, trying again in %.1f s: %s", wait, error)
             self._again.add(key)
-        await asyncio.sleep(_SPACING)
+        else:
+            wait = _SPACING
+            self._failures.pop(key, None)
+        await asyncio.sleep(wait)
+
+    def _put_off(self, key: RegistrationKey, error: Exception) -> float:
+        """Seconds until the next try: an API server that is short of time gets it."""
+        failures = self._failures[key] = self._failures.get(key, 0) + 1
+        asked = error.after or 0.0 if isinstance(error, Throttled) else 0.0
+        return max(_SPACING, asked, delay(failures - _SOON, _SPACING, _LONGEST, random.random()))
 
     async def _publish(self, key: RegistrationKey) -> None:
         registration = self._cache.registrations.get(key)

@@ -38,6 +38,8 @@ API_VERSION = f"{GROUP}/{VERSION}"
 
 #: Seconds between complete lists while all is well: how long a missed deletion can go unnoticed at most.
 RESYNC = 300.0
+#: Seconds between two lists at least, however often somebody has read otherwise.
+_SPACING = 2.0
 #: Seconds after a start of kopf at which to list as well: deletions between our list and kopf's are seen by neither.
 _AFTER_START = (5.0, 30.0)
 #: Seconds after which kopf is believed to run well, and the next end of it is not the last one's repetition.
@@ -156,9 +158,11 @@ class CustomResources:
         backoff = Backoff(0.5, 30.0, random.random)
         while True:
             self._list_now.clear()
+            began = self._clock()
             if await self._list():
                 backoff.reset()
                 await _set_within(self._list_now, self._resync)
+                await asyncio.sleep(began + _SPACING - self._clock())
             else:
                 await asyncio.sleep(backoff())
 

@@ -11,6 +11,7 @@ from consul_registrar.arrivals import pods_beside
 from consul_registrar.changes import Cause, Deregister, Register
 from consul_registrar.consul.errors import Denied, NotSent, Throttled
 from consul_registrar.kube import Forbidden
+from consul_registrar.kube import Throttled as KubeThrottled
 from consul_registrar.model import META_TAGS, Health, Hidden, Key, Namespace
 from consul_registrar.objects import ADOPT, FINALIZER, RESYNC, SKIP_DEREGISTRATION
 from consul_registrar.probes import HttpProbe
@@ -1121,6 +1122,29 @@ async def test_a_status_that_was_not_written_is_written_later() -> None:
         world.cluster.answers = True
         await passes(3)
     assert world.cluster.ready == ("True", "NoPodsMatched")
+
+
+@pytest.mark.parametrize(("error", "most"), [(Forbidden("no"), 30), (KubeThrottled("later", 40.0), 5)])
+@instantly
+async def test_a_status_that_is_refused_is_tried_ever_less_often_and_not_before_it_may(error: Any, most: int) -> None:
+    world, tried = World(), list[float]()
+    write = world.cluster.write
+
+    async def refuse(*_: Any) -> None:
+        tried.append(elapsed())
+        raise error
+
+    async with world.running():
+        world.cluster.write = refuse  # type: ignore[method-assign]
+        world.apply(body(**HELD))
+        await passes(120)
+        assert 2 <= len(tried) <= most
+        world.cluster.write = write  # type: ignore[method-assign]
+        await passes(41)
+        assert world.cluster.ready == ("True", "NoPodsMatched")
+        world.run_pod(pod())
+        await passes(3)
+    assert world.cluster.ready == ("True", "Registered")
 
 
 @instantly

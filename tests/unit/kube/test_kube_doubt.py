@@ -1,12 +1,15 @@
 """When a list that is in doubt is read again."""
 
 import asyncio
+import json
 from typing import Any
 
 import pytest
 
 from consul_registrar.kube.records import PODS
 from consul_registrar.kube.reflector import Reflector
+from consul_registrar.kube.resources import CustomResources
+from unit.core.instant import elapsed, instantly
 
 
 @pytest.fixture
@@ -32,3 +35,35 @@ async def test_what_is_in_doubt_is_watched_no_longer_and_doubt_while_a_watch_end
 ) -> None:
     with pytest.raises(TimeoutError):
         await watched(reflector, seconds, doubted=doubted)
+
+
+class Empty:
+    """An API server that has the definitions, and no objects."""
+
+    def __init__(self) -> None:
+        self.lists: list[float] = []
+
+    async def get(self, _: str) -> bytes:
+        names = [{"name": "serviceregistrations"}, {"name": "consulconnections"}]
+        return json.dumps({"resources": names}).encode()
+
+    async def list_page(self, path: str, **_: Any) -> bytes:
+        if path.endswith("serviceregistrations"):
+            self.lists.append(elapsed())
+        return b'{"metadata": {"resourceVersion": "7"}, "items": []}'
+
+
+@instantly
+async def test_custom_resources_that_are_doubted_again_and_again_are_listed_soon_but_not_without_pause() -> None:
+    server: Any = Empty()
+    nobody: Any = None
+    resources = CustomResources(server, nobody, registrations=nobody, connections=nobody, clock=elapsed)
+    listing = asyncio.create_task(resources._keep_listing())
+    await asyncio.sleep(60)
+    for _ in range(200):
+        resources.doubt()
+        await asyncio.sleep(0.1)
+    listing.cancel()
+    await asyncio.gather(listing, return_exceptions=True)
+    assert server.lists[:2] == [0.0, 60.0]
+    assert 8 <= len(server.lists) <= 12
