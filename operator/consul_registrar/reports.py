@@ -236,7 +236,8 @@ class Reports:
         """Seconds until the next try: an API server that is short of time gets it."""
         failures = self._failures[key] = self._failures.get(key, 0) + 1
         asked = error.after or 0.0 if isinstance(error, Throttled) else 0.0
-        return max(_SPACING, asked, delay(failures - _SOON, _SPACING, _LONGEST, random.random()))
+        chance = random.random()  # noqa: S311 - spreads, keeps no secret
+        return max(_SPACING, asked, delay(failures - _SOON, _SPACING, _LONGEST, chance))
 
     async def _publish(self, key: RegistrationKey) -> None:
         registration = self._cache.registrations.get(key)

@@ -180,7 +180,7 @@ class AgentWatch:
         backoff = Backoff(*RETRY, random.random)
         while True:
             await self._armed[which].wait()
-            index = self._indexes[which]
+            index, asked_at = self._indexes[which], time.monotonic()
             params = [("index", index), ("wait", WAIT), _NOTHING[which]]
             try:
                 answer = await self._transport.get(_as_is, self._paths[which], params)
@@ -194,6 +194,8 @@ class AgentWatch:
             if answer.index != index:
                 self._armed[which].clear()
                 self._rung.set()
+            else:  # after `WAIT`, as a rule; but who answers at once isn't asked at once again
+                await asyncio.sleep(asked_at + SPACING - time.monotonic())
 
     async def _refresh(self) -> None:
         while True:

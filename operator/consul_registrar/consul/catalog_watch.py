@@ -144,18 +144,21 @@ class NodeWatch:
         nothing = ("filter", 'ID == ""' if which == 0 else 'CheckID == ""')
         while True:
             await self._armed[which].wait()
-            index = self._indexes[which]
+            index, asked_at = self._indexes[which], time.monotonic()
             answer = await self._watched.servers.block(self._paths[which], [("index", index), ("wait", WAIT), nothing])
             self._backoff.reset()  # not before: a Consul with too many connections answers reads and refuses these
             told, now = max(answer.index, 1), time.monotonic()
-            if told != index:
-                ring = Ring(self.book.node, told, self._since[which], now, exact=which == 0)
-                whose = await self._judge(ring)
-                if whose is Whose.OURS and told > index and not self.passing:
-                    self._believe()
-                else:
-                    self._armed[which].clear()
-                    self._rung.set()
+            if told == index:  # after `WAIT`, as a rule; but who answers at once isn't asked at once again
+                await asyncio.sleep(asked_at + SPACING - now)
+                self._since[which] = time.monotonic()
+                continue
+            ring = Ring(self.book.node, told, self._since[which], now, exact=which == 0)
+            whose = await self._judge(ring)
+            if whose is Whose.OURS and told > index and not self.passing:
+                self._believe()
+            else:
+                self._armed[which].clear()
+                self._rung.set()
             self._indexes[which], self._since[which] = told, now
 
     async def _judge(self, ring: Ring) -> Whose:
