@@ -171,8 +171,9 @@ class Registrations:
         if before is not None and _asks_the_same(before, new):
             self._reports.touch(new.key)
             return
-        if before is not None and before.meta.generation != new.meta.generation:
-            self._reports.renew(new.key)
+        known = before.meta if before is not None else None
+        if known is None or (known.uid, known.generation) != (new.meta.uid, new.meta.generation):
+            self._reports.renew(new.key)  # also what was said of another one that had the name before
         self._others_changed(self._acceptance.names.put(new) | beside | self._cache.beside(new.key))
         self._queue.add(Key(new.key))
 

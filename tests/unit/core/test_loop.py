@@ -1162,6 +1162,27 @@ async def test_a_restart_says_nothing_that_was_said_before() -> None:
     assert (after.consul.written, after.cluster.statuses, after.cluster.events) == ([], [], [])
 
 
+@pytest.mark.parametrize("seen", [True, False])
+@instantly
+async def test_of_one_that_was_made_again_under_its_name_nothing_is_said_that_was_true_of_the_other(seen: bool) -> None:
+    """Whether or not its deletion was seen: it has the same generation as the other had."""
+    world = World()
+    async with world.running():
+        world.apply(body(**HELD))
+        world.run_pod(pod())
+        await passes(3)
+        assert world.cluster.ready == ("True", "Registered")
+        world.cluster.statuses.clear()
+        world.consul.errors = [NotSent(reason("Refused"))] * 8
+        if seen:
+            world.registrations.remove(body()["metadata"]["uid"])
+        world.apply(body(of_pods(service={"name": "another"}), uid="another", **HELD))
+        await passes(0.5)
+        assert [status for _, status in world.cluster.statuses if "Registered" in str(status["conditions"][0])] == []
+        await passes(60)
+    assert world.cluster.ready == ("True", "Registered")
+
+
 @instantly
 async def test_a_restart_says_nothing_before_all_outcomes_are_known() -> None:
     """What was asked for before the registration was looked at (a Consul that connects does) must not be said yet."""
