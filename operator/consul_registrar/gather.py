@@ -128,6 +128,11 @@ class Gatherer:
         agent_port = terms.node_agents.port if terms.node_agents else 0
         return CheckTerms(terms.check_policy, self._cache.node_addresses, consul, agent_port)
 
+    def lives(self, uid: str) -> bool:
+        """Whether a Pod is not known to be gone."""
+        pod = self._cache.pod(uid)
+        return pod is None or not pod.gone
+
     def knows_secrets(self, key: RegistrationKey) -> bool:
         """Whether the Secrets that the registration's checks name are known; else all is looked at once they are."""
         registration = self._cache.registrations.get(key)

@@ -36,7 +36,7 @@ from consul_registrar.reports import Reports
 from consul_registrar.rivals import wanted
 from consul_registrar.tally import Outcome
 from consul_registrar.values import record
-from consul_registrar.writer import always
+from consul_registrar.writer import Still, always
 
 logger = logging.getLogger(__name__)
 
@@ -181,11 +181,21 @@ class Reconciler:
 
     async def _write(self, registry: Registry, facts: Facts, changes: tuple[Change, ...], found: Evidence) -> None:
         for change in changes:
-            still = partial(self._still_leaves, registry, facts, change) if _may_be_overtaken(change) else always
+            still = self._still(registry, facts, change)
             await self._consuls.write(registry.name, replace(change, evidence=found), still)
 
+    def _still(self, registry: Registry, facts: Facts, change: Change) -> Still:
+        """What tells when its turn has come whether a change is wanted: it may have had to wait for long."""
+        match change:
+            case Deregister(cause=cause) if not cause.final:
+                return partial(self._still_leaves, registry, facts, change)
+            case Register() if facts.pod is not None and not facts.standing:
+                return partial(self._gatherer.lives, facts.pod.uid)
+            case _:
+                return always
+
     def _still_leaves(self, registry: Registry, facts: Facts, change: Change) -> bool:
-        """Whether the removal would be planned now, too. It was confirmed, and had to wait: both may take long."""
+        """Whether a removal would be planned now, too, by what has arrived since it was confirmed."""
         try:
             planned = self._plan(facts.owner.key, facts.subject, registry, facts.strangers)
         except Exception:
@@ -376,11 +386,6 @@ def _comes_too_early(planned: Planned) -> bool:
     facts, registration = planned.facts, planned.facts.registration
     begins = isinstance(planned.want, Present) and not facts.standing and bool(planned.passing)
     return begins and registration is not None and not registration.held
-
-
-def _may_be_overtaken(change: Change) -> bool:
-    """Whether it may take what should stand by the time that it is sent."""
-    return isinstance(change, Deregister) and not change.cause.final
 
 
 def _depends(facts: Facts, want: Want) -> bool:

@@ -59,6 +59,11 @@ class _Seen:
     ends: float
 
 
+def since_boot() -> float:
+    """Seconds, those in which the machine slept included: `time.monotonic` leaves them out on Linux."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME) if hasattr(time, "CLOCK_BOOTTIME") else time.monotonic()
+
+
 class Leadership:
     """Takes part in the election for one Lease. `identity` must be this process's alone."""
 
@@ -69,7 +74,7 @@ class Leadership:
         name: str,
         identity: str,
         *,
-        clock: Callable[[], float] = time.monotonic,
+        clock: Callable[[], float] = since_boot,
     ) -> None:
         self._client = client
         self._collection = f"/apis/coordination.k8s.io/v1/namespaces/{namespace}/leases"

@@ -1,4 +1,4 @@
-"""A removal that waits for its turn, or for its confirmation, and is not wanted any more by then."""
+"""What waits for its turn, or for its confirmation, and is not wanted any more by then."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
@@ -110,3 +110,20 @@ async def test_what_is_gone_is_removed_although_it_had_to_wait() -> None:
         world.pods.put(pod("web-1", version=2, deleting=True))
         await asyncio.sleep(10)
     assert [change.cause for change in world.consul.written if isinstance(change, Deregister)] == [Cause.GONE]
+
+
+@pytest.mark.parametrize("gone", [{"deleting": True}, {"phase": "Failed"}])
+@instantly
+async def test_a_pod_that_is_gone_before_its_turn_comes_is_never_registered(gone: Any) -> None:
+    world = World()
+    async with world.running():
+        await stands(world, "web-1")
+        world.consul.apply = slowly(world.consul, 5)  # type: ignore[method-assign]
+        world.run_pod(pod("web-1", version=2, ready=False))
+        await asyncio.sleep(1)
+        world.run_pod(pod("web-2"))
+        await asyncio.sleep(1)
+        world.run_pod(pod("web-2", version=2, **gone))
+        await asyncio.sleep(60)
+    assert {change.instance.subject for change in world.consul.written} == {"uid-web-1"}
+    assert world.cluster.ready == ("True", "Registered")

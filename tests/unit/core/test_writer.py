@@ -11,7 +11,7 @@ import pytest
 
 from consul_registrar.audit import Audit
 from consul_registrar.changes import NO_EVIDENCE, Cause, Change, Deregister, Evidence, Register
-from consul_registrar.consul.errors import ConsulError, Denied, NotSent, OutcomeUnknown
+from consul_registrar.consul.errors import ConsulError, Denied, NotSent, OutcomeUnknown, Overtaken
 from consul_registrar.writer import Lane, Lanes
 from unit.core.build import instance, pod, reason
 from unit.core.instant import instantly, settle
@@ -229,3 +229,19 @@ async def test_a_batch_touches_few_nodes_and_nobody_waits_for_ever() -> None:
     await results(tasks)
     nodes = [[change.node for change in batch] for batch in world.consul.batches]
     assert nodes[1:] == [["n0"] * 20 + ["n1"] * 20 + ["n2"] * 20 + ["n3"] * 4, ["n3"] * 16]
+
+
+@instantly
+async def test_what_is_not_wanted_any_more_when_its_turn_comes_is_not_sent_and_leaves_no_line() -> None:
+    world, (first, second, third) = World(), changes(3)
+    wanted = {"second": True}
+    tasks = await world.begin(first)
+    tasks += [asyncio.create_task(world.lane.write(second, lambda: wanted["second"]))]
+    tasks += await world.begin(third)
+    wanted["second"] = False
+    world.consul.open.set()
+    answers = await results(tasks)
+    assert [type(answer) for answer in answers] == [type(None), Overtaken, type(None)]
+    assert world.consul.batches == [[first], [third]]
+    assert len(world.audited) == 2
+    assert world.lane.idle
