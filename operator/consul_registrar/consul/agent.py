@@ -96,7 +96,7 @@ class AgentRegistry:
         self._owners: dict[str, str] = {}
         self._moved = asyncio.Event()
         self._on_agent = on_agent
-        self._leftovers = Leftovers(Whose(cluster, name), self, self._actual, on_change, may_write)
+        self._leftovers = Leftovers(Whose(cluster, name), self, self._actual, on_change, may_write, wrote)
         self._scope = Scope(
             cluster,
             name,

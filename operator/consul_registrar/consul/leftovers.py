@@ -23,6 +23,7 @@ from consul_registrar.consul.answers import Answer
 from consul_registrar.consul.claim import Asks
 from consul_registrar.consul.errors import ConsulError, Denied, NotSent, Stale
 from consul_registrar.consul.fates import Agent, Fate, Leftover, Member, fate
+from consul_registrar.consul.heartbeat import Wrote, unheard
 from consul_registrar.consul.holders import Row, rows
 from consul_registrar.consul.wire import Reader
 from consul_registrar.dead_man import heartbeat_id
@@ -63,7 +64,7 @@ class Whose:
 
 
 class Leftovers:
-    """What stands where no agent of this connection is."""
+    """What stands where no agent of this connection is. `wrote` is told of writes that are about no instance."""
 
     def __init__(
         self,
@@ -72,7 +73,9 @@ class Leftovers:
         actual: Actual,
         on_change: Callable[[AbstractSet[Key]], None],
         may_write: Callable[[], bool],
+        wrote: Wrote = unheard,
     ) -> None:
+        self._wrote = wrote
         self._whose = whose
         self._consul = consul
         self._actual = actual
@@ -203,8 +206,6 @@ class Leftovers:
         row = services.get(change.id)
         if row is not None:
             self._confirm_ours(node, change.instance, row)
-            if not self._may_write():
-                raise NotSent(Reason("NotLeading", "this process doesn't lead, so it writes nothing"))
             await self._deregister(node, change.id)
         if not any(wire.is_ours(other.Meta, *self._of()) for other in services.values() if other is not row):
             await self._remove_heartbeat(node, services)
@@ -213,10 +214,22 @@ class Leftovers:
     async def _remove_heartbeat(self, node: str, services: Mapping[str, wire.ServiceRow]) -> None:
         """Nothing hangs on it any more."""
         heartbeat = heartbeat_id(*self._of())
-        if heartbeat in services:
+        if heartbeat not in services:
+            return
+        self._ask_leave()
+        try:
             await self._deregister(node, heartbeat)
+        except ConsulError as error:
+            self._wrote("remove-heartbeat", "needless", node, error)
+            raise
+        self._wrote("remove-heartbeat", "needless", node, None)
+
+    def _ask_leave(self) -> None:
+        if not self._may_write():
+            raise NotSent(Reason("NotLeading", "this process doesn't lead, so it writes nothing"))
 
     async def _deregister(self, node: str, service_id: str) -> None:
+        self._ask_leave()
         body = json.dumps({"Node": _named(node), "ServiceID": _named(service_id)}).encode()
         await self._consul.put("/v1/catalog/deregister", (), body)
 
