@@ -2,9 +2,9 @@
 
 All requests go to one address until it fails; what was not applied there goes on to the next. A write whose outcome is
 unknown is never repeated here: whoever sent it reads what became of it. Blocking queries have connections of their own,
-so that they never keep a write waiting: two for each virtual node and one for the claim, 65 as a rule. With `REQUESTS`
-for all the rest that stays below the 200 that Consul allows one client, also with the highest number of nodes (129 and
-8).
+and so have reads, so that they never keep a write waiting: two for each virtual node and one for the claim, 65 as a
+rule. With `REQUESTS` for all other reads, and for writes, that stays below the 200 that Consul allows one client, also
+with the highest number of nodes (129 and 16).
 """
 
 from collections.abc import Awaitable, Callable, Sequence
@@ -22,6 +22,7 @@ class Servers:
     def __init__(self, addresses: Sequence[Endpoint], access: Access, datacenter: str, queries: int) -> None:
         self._datacenter: list[tuple[str, object]] = [("dc", datacenter)] if datacenter else []
         self._ask = [Transport(address, access, REQUESTS) for address in addresses]
+        self._write = [Transport(address, access, REQUESTS) for address in addresses]
         self._watch = [Transport(address, access, queries) for address in addresses]
         self._at = 0
 
@@ -40,12 +41,12 @@ class Servers:
     async def put(self, path: str, params: Params, body: bytes) -> Answer:
         """Write."""
         return await self._try(
-            self._ask, lambda to: to.put(_as_is, path, [*self._datacenter, *params], data=body), path
+            self._write, lambda to: to.put(_as_is, path, [*self._datacenter, *params], data=body), path
         )
 
     async def close(self) -> None:
         """End every connection."""
-        for transport in (*self._ask, *self._watch):
+        for transport in (*self._ask, *self._write, *self._watch):
             await transport.close()
 
     async def _try(

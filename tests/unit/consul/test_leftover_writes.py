@@ -1,4 +1,4 @@
-"""What is written through the catalog about a node whose agent is gone: each write has its line, none is unasked for."""
+"""What is written through the catalog about a node whose agent is gone: each write has its line, none is unasked."""
 
 import json
 from collections.abc import Collection, Mapping
