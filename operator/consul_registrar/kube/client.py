@@ -1,4 +1,5 @@
-"""Requests to the Kubernetes API over one pooled session: raw bytes out, typed errors, credentials kept fresh.
+"""Requests to the Kubernetes API over one pooled session, watches over another: raw bytes out, typed errors,
+credentials kept fresh.
 
 Decided here: time-outs, keepalive, when to log in again, which answer is which error (`errors.py` draws the tree).
 Left to the callers: decoding, and whether to try again; nothing is repeated here but a request that got a 401, once.
@@ -31,7 +32,8 @@ CONNECT_TIMEOUT = 10.0
 INACTIVITY = 75.0
 #: Seconds after which the server is asked to end a watch in order, as client-go does, so that load spreads again.
 WATCH_SECONDS = (300, 600)
-#: Connections at once: the watches, and writes in parallel; far under what an API server's fair queueing allows.
+#: Connections at once, beside one for each watch: reads and writes in parallel; far under what an API server's fair
+#: queueing allows.
 CONNECTIONS = 50
 
 MERGE_PATCH = "application/merge-patch+json"
@@ -60,18 +62,14 @@ class KubeClient:
         self._logging_in = asyncio.Lock()
 
     async def __aenter__(self) -> Self:
-        self._session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=CONNECTIONS, socket_factory=_socket),
-            # In-cluster bandwidth is cheap; the server's gzip and our gunzip of every page are not.
-            headers={"Accept": "application/json", "Accept-Encoding": "identity", "User-Agent": "consul-registrar"},
-            timeout=aiohttp.ClientTimeout(total=REQUEST_TIMEOUT, sock_connect=CONNECT_TIMEOUT),
-            read_bufsize=2**18,
-        )
+        self._session = _session(CONNECTIONS)
+        self._watching = _session(0)  # without a limit: there are as many watches as namespaces, and more
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        await self._watching.close()
         await self._session.close()
 
     async def get(self, path: str, params: Mapping[str, str] | None = None) -> bytes:
@@ -138,7 +136,7 @@ class KubeClient:
         if selector:
             params["labelSelector"] = selector
         timeout = aiohttp.ClientTimeout(sock_connect=CONNECT_TIMEOUT, sock_read=self._inactivity)
-        async with self._request("GET", path, params=params, timeout=timeout) as response:
+        async with self._request("GET", path, params=params, timeout=timeout, over=self._watching) as response:
             yield _lines(response)
 
     async def _read(
@@ -163,11 +161,12 @@ class KubeClient:
         data: bytes | None = None,
         content: str = "",
         timeout: aiohttp.ClientTimeout | None = None,  # noqa: ASYNC109 - aiohttp's own, per socket operation
+        over: aiohttp.ClientSession | None = None,
     ) -> AsyncIterator[aiohttp.ClientResponse]:
         access = await self._fresh_access()
         with _as_unavailable(method, path):
             for attempt in (1, 2):
-                async with self._session.request(
+                async with (over or self._session).request(
                     method,
                     access.info.server.rstrip("/") + path,
                     params=params,
@@ -199,6 +198,17 @@ class KubeClient:
             if self._access is None or self._access is old:
                 self._access = _prepare(await self._login(), old)
             return self._access
+
+
+def _session(connections: int) -> aiohttp.ClientSession:
+    """A session with so many connections at most; 0: however many."""
+    return aiohttp.ClientSession(
+        connector=aiohttp.TCPConnector(limit=connections, socket_factory=_socket),
+        # In-cluster bandwidth is cheap; the server's gzip and our gunzip of every page are not.
+        headers={"Accept": "application/json", "Accept-Encoding": "identity", "User-Agent": "consul-registrar"},
+        timeout=aiohttp.ClientTimeout(total=REQUEST_TIMEOUT, sock_connect=CONNECT_TIMEOUT),
+        read_bufsize=2**18,
+    )
 
 
 def _prepare(info: kopf.ConnectionInfo, old: _Access | None) -> _Access:
