@@ -49,7 +49,7 @@ class EndpointSlices:
     def put(self, obj: EndpointSlice) -> None:
         """A slice is new, or has changed; most changes (addresses, ports) are of no concern."""
         services, where = self._cache.services, (obj.namespace, obj.service)
-        before = services.backends(*where)
+        before = self._known(where)
         moved = services.service_of_slice(obj.uid)
         if moved is not None and moved != where:
             self.remove(obj.uid)
@@ -62,16 +62,20 @@ class EndpointSlices:
         where = services.service_of_slice(uid)
         if where is None:
             return
-        before = services.backends(*where)
+        before = self._known(where)
         services.remove_slice(uid)
         self._changed(where, before)
 
     vanished = remove
 
-    def _changed(self, where: Name, before: Backends) -> None:
+    def _known(self, where: Name) -> Backends | None:
+        """What stands behind a Service; of one that nobody publishes that isn't put together."""
         services = self._cache.services
-        exposed = services.named(*where)
-        if exposed is None or not services.publishing(*where):
+        return services.backends(*where) if services.publishing(*where) else None
+
+    def _changed(self, where: Name, before: Backends | None) -> None:
+        exposed = self._cache.services.named(*where) if before is not None else None
+        if before is None or exposed is None:
             return
         now = exposed.backends
         if before.ready != now.ready or bool(before.nodes) != bool(now.nodes):

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from consul_registrar import service_cache
 from consul_registrar.changes import Cause, Deregister, Feed
 from consul_registrar.model import Health
 from consul_registrar.objects import FINALIZER
@@ -264,3 +265,18 @@ async def test_what_is_true_already_is_not_written_again() -> None:
             world.expose(service(version=version), slices(version=version, node_1=True))
             await asyncio.sleep(3)
     assert (causes(world), len(world.cluster.statuses)) == ([Cause.DESIRED], before)
+
+
+def test_of_a_service_that_nobody_publishes_its_endpoints_are_put_away_and_no_more(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Most Services are none of ours, and the largest have thousands of endpoints."""
+    world, counted = World(), list[str]()
+    count = service_cache.together
+    monkeypatch.setattr(service_cache, "together", lambda each: counted.append("") or count(each))
+    for version in range(10):
+        world.slices.put(slices(version=version, node_1=True))
+        world.slices.put(slices(part="b", version=version, node_2=True))
+    world.slices.remove("uid-web-lb-b")
+    assert counted == []
+    assert len(world.queue) == 0
