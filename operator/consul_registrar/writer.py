@@ -2,25 +2,31 @@
 
 Decides what is sent together and in which order; nothing waits on a timer. What to send is decided before, and for what
 may be wrong by the time of its turn once more then; how it is sent is the registry's matter. The order of one
-instance's changes is kept: batches leave one after the other.
+instance's changes is kept: batches leave one after the other. A Consul that pushes back is left alone by all for a
+while, not only by those whom it has refused.
 """
 
 import asyncio
 import logging
+import random
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from itertools import chain
 
 from consul_registrar import metrics
 from consul_registrar.audit import Audit
+from consul_registrar.backoff import Backoff
 from consul_registrar.changes import Change
-from consul_registrar.consul.errors import ConsulError, NotSent, OutcomeUnknown, Overtaken
+from consul_registrar.consul.errors import ConsulError, NotSent, OutcomeUnknown, Overtaken, Throttled, asked
 from consul_registrar.consul.registry import Registry
 from consul_registrar.model import Reason
 from consul_registrar.values import record
 
 _STOPPING = Reason("Stopping", "the operator stops")
 _OVERTAKEN = Reason("Overtaken", "what it was decided on has changed before its turn came: it is decided anew")
+
+#: Seconds for which a Consul is left alone that pushes back and doesn't say for how long: at first, and at most.
+_LEFT_ALONE = (0.5, 5.0)
 
 #: Whether a change is still wanted. Asked when its turn has come, right before it is sent; must not raise.
 Still = Callable[[], bool]
@@ -49,6 +55,7 @@ class Lane:
         self._audit = audit
         self._waiting: dict[str, deque[_Waiting]] = {}
         self._sender: asyncio.Task[None] | None = None
+        self._patience = Backoff(*_LEFT_ALONE, random.random)
 
     @property
     def idle(self) -> bool:
@@ -76,7 +83,7 @@ class Lane:
             while self._waiting:
                 batch = [waiting for waiting in self._next_batch() if _is_wanted(waiting)]
                 if batch:
-                    await self._commit(batch)
+                    await self._leave_alone(await self._commit(batch))
         finally:
             self._sender = None
             self._abandon()
@@ -96,7 +103,15 @@ class Lane:
                 self._waiting[node] = waiting
         return batch
 
-    async def _commit(self, batch: list[_Waiting]) -> None:
+    async def _leave_alone(self, outcomes: Sequence[ConsulError | None]) -> None:
+        """Where all of a batch were pushed back: as long as was asked for, else ever longer."""
+        pushed = [error for error in outcomes if isinstance(error, Throttled)]
+        if len(pushed) < len(outcomes):
+            self._patience.reset()
+        else:
+            await asyncio.sleep(max(*map(asked, pushed), self._patience()))
+
+    async def _commit(self, batch: list[_Waiting]) -> list[ConsulError | None]:
         """One outcome each, whatever happens: somebody waits for every change."""
         unknown = OutcomeUnknown(Reason("Interrupted", "the write was interrupted; what became of it is read back"))
         outcomes: list[ConsulError | None] = [unknown] * len(batch)
@@ -107,6 +122,7 @@ class Lane:
             logger.exception("writing to Consul node %s failed unexpectedly", self._node)
         finally:
             self._answer(batch, outcomes)
+        return outcomes
 
     def _answer(self, batch: list[_Waiting], outcomes: list[ConsulError | None]) -> None:
         metrics.batch_size.observe(len(batch))

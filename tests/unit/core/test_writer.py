@@ -11,10 +11,10 @@ import pytest
 
 from consul_registrar.audit import Audit
 from consul_registrar.changes import NO_EVIDENCE, Cause, Change, Deregister, Evidence, Register
-from consul_registrar.consul.errors import ConsulError, Denied, NotSent, OutcomeUnknown, Overtaken
+from consul_registrar.consul.errors import ConsulError, Denied, NotSent, OutcomeUnknown, Overtaken, Throttled
 from consul_registrar.writer import Lane, Lanes
 from unit.core.build import instance, pod, reason
-from unit.core.instant import instantly, settle
+from unit.core.instant import elapsed, instantly, settle
 
 Answers = Sequence[ConsulError | None]
 
@@ -245,3 +245,53 @@ async def test_what_is_not_wanted_any_more_when_its_turn_comes_is_not_sent_and_l
     assert world.consul.batches == [[first], [third]]
     assert len(world.audited) == 2
     assert world.lane.idle
+
+
+def throttling(times: int, after: float | None) -> Callable[[Sequence[Change]], Answers]:
+    """Pushes back so many times."""
+    left = [Throttled(reason("ConsulThrottled"), after)] * times
+
+    def answer(changes: Sequence[Change]) -> Answers:
+        return [left.pop()] * len(changes) if left else [None] * len(changes)
+
+    return answer
+
+
+@pytest.mark.parametrize(("after", "least", "most"), [(7.0, 14, 15), (None, 0.5, 3)])
+@instantly
+async def test_a_consul_that_pushes_back_is_left_alone_by_all_whose_turn_it_would_be(
+    after: float | None, least: float, most: float
+) -> None:
+    world = World(throttling(2, after))
+    world.consul.open.set()
+    began = elapsed()
+    answers = [answer for change in changes(3) for answer in await results(await world.begin(change))]
+    assert [type(answer) for answer in answers] == [Throttled, Throttled, type(None)]
+    assert least <= elapsed() - began <= most
+    assert world.sizes == [1, 1, 1]
+
+
+@instantly
+async def test_who_waits_while_a_consul_is_left_alone_is_told_when_the_writing_ends() -> None:
+    world = World(throttling(1, 60.0))
+    world.consul.open.set()
+    first, second = [await world.begin(change) for change in changes(2)]
+    await asyncio.sleep(1)
+    await world.lane.stop()
+    assert [type(answer) for answer in await results([*first, *second])] == [Throttled, NotSent]
+    assert elapsed() < 2
+
+
+@instantly
+async def test_what_only_waits_for_its_own_turn_keeps_nobody_else_waiting() -> None:
+    """One change of many is refused so: it isn't Consul that pushes back."""
+    mixed = [Throttled(reason("ConsulThrottled"), 60.0), None]
+    world = World(lambda batch: mixed[: len(batch)] if len(batch) == 2 else [None] * len(batch))
+    first, *others = changes(4)
+    tasks = await world.begin(first)
+    tasks += await world.begin(*others[:2])
+    world.consul.open.set()
+    await settle()
+    tasks += await world.begin(others[2])
+    await results(tasks)
+    assert elapsed() < 1
