@@ -6,8 +6,10 @@ credentials) is `consul/`'s and `credentials.py`'s; what is written is decided i
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -15,7 +17,7 @@ from consul_registrar.api.base import milliseconds
 from consul_registrar.api.connection import ConsulConnectionSpec, RemovalGuard
 from consul_registrar.audit import Audit
 from consul_registrar.cache import Cache
-from consul_registrar.changes import Change, Deregister
+from consul_registrar.changes import Change, Deregister, Register
 from consul_registrar.consul import ConsulError, NotSent, Paced, Registry, RegistryStatus
 from consul_registrar.guard import Terms
 from consul_registrar.model import CONNECTING, Node, Reason, RegistrationKey
@@ -69,6 +71,7 @@ class Consuls:
         self._on_state = on_state
         self._links: dict[str, _Link] = {}
         self._malformed: dict[str, Reason] = {}
+        self._registering: Counter[RegistrationKey] = Counter()
         self._changed = asyncio.Event()
 
     # which there are
@@ -204,6 +207,8 @@ class Consuls:
             why = await self._uncleanable(key, name) if self.policy(name) == "Sync" else ""
             if why:
                 return Reason("DeregistrationBlocked", f"Consul {name!r} can't be cleaned: {why}")
+        if self._registering[key]:
+            return Reason("Deleting", f"{self._registering[key]} instances are just being registered")
         left = sum(len(r.subjects(key)) for name, r in self._registries() if self.policy(name) == "Sync")
         return Reason("Deleting", f"{left} instances are still to be removed") if left else None
 
@@ -251,7 +256,23 @@ class Consuls:
         if link is None or link.lanes is None:
             raise NotSent(self.status(name).reason)
         _keep_pace(link, change)
-        await link.lanes.write(change, still)
+        with self._noted(change):
+            await link.lanes.write(change, still)
+
+    @contextmanager
+    def _noted(self, change: Change) -> Iterator[None]:
+        """What is being registered may stand already, though nobody sees it yet."""
+        owner = change.instance.owner if isinstance(change, Register) else None
+        if owner is None:
+            yield
+            return
+        self._registering[owner.key] += 1
+        try:
+            yield
+        finally:
+            self._registering[owner.key] -= 1
+            if not self._registering[owner.key]:
+                del self._registering[owner.key]
 
 
 def _terms(guard: RemovalGuard) -> Terms:

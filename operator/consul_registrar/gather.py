@@ -20,7 +20,7 @@ from consul_registrar.dead_man import heartbeat_id
 from consul_registrar.desired import Kept, Present, desired
 from consul_registrar.exposure import subjects_of
 from consul_registrar.facts import Facts
-from consul_registrar.model import Instance, Node, Owner, Pod, Reason, RegistrationKey
+from consul_registrar.model import Instance, Key, Node, Owner, Pod, Reason, RegistrationKey
 from consul_registrar.objects import Registration
 from consul_registrar.rivals import rivals, wanted
 from consul_registrar.secret_values import SecretValues
@@ -128,6 +128,19 @@ class Gatherer:
         agent_port = terms.node_agents.port if terms.node_agents else 0
         return CheckTerms(terms.check_policy, self._cache.node_addresses, consul, agent_port)
 
+    def overlooked(self, facts: Facts) -> Iterator[Key]:
+        """What must be looked at again after a write that was decided on these facts.
+
+        Whoever looked at an edit, or at the end, of the registration or Service meanwhile didn't see what stands now.
+        """
+        key = facts.owner.key
+        now, before = self._cache.registrations.get(key), facts.registration
+        exposed = self._cache.services.exposed(parts_of(facts.subject)[0]) if facts.exposed else None
+        if (now and _edition(now)) != (before and _edition(before)) or exposed != facts.exposed:
+            yield Key(key, facts.subject)
+        if now is None:
+            yield Key(key)
+
     def lives(self, uid: str) -> bool:
         """Whether a Pod is not known to be gone."""
         pod = self._cache.pod(uid)
@@ -211,6 +224,11 @@ class Gatherer:
     def _node(self, name: str) -> Node | None:
         """The node of this name; of one that isn't known only the name, so that the registry can say so."""
         return (self._cache.nodes.get(name) or Node("", name, 0, {}, {})) if name else None
+
+
+def _edition(registration: Registration) -> tuple[str, int, str]:
+    meta = registration.meta
+    return meta.uid, meta.generation, meta.deleted
 
 
 def _place(facts: Facts) -> tuple[RegistrationKey, str, str]:

@@ -189,7 +189,7 @@ class Reconciler:
         match change:
             case Deregister(cause=cause) if not cause.final:
                 return partial(self._still_leaves, registry, facts, change)
-            case Register() if facts.pod is not None and not facts.standing:
+            case Register() if _is_new(facts, change) and facts.pod is not None and not facts.pod.gone:
                 return partial(self._gatherer.lives, facts.pod.uid)
             case _:
                 return always
@@ -259,6 +259,8 @@ class Reconciler:
         registration = facts.registration
         if registration is not None and registration.deleting and not registry.subjects(registration.key):
             self._queue.add(Key(registration.key))
+        for key in self._gatherer.overlooked(facts):
+            self._queue.add(key)
 
     def _left_reaped(self, registry: Registry, facts: Facts, want: Want) -> Want:
         """What its agent has removed, as the user asked, is left alone for a while."""
@@ -386,6 +388,10 @@ def _comes_too_early(planned: Planned) -> bool:
     facts, registration = planned.facts, planned.facts.registration
     begins = isinstance(planned.want, Present) and not facts.standing and bool(planned.passing)
     return begins and registration is not None and not registration.held
+
+
+def _is_new(facts: Facts, change: Change) -> bool:
+    return all((i.node, i.id) != (change.node, change.id) for i in facts.standing)
 
 
 def _depends(facts: Facts, want: Want) -> bool:
