@@ -141,10 +141,13 @@ class Gatherer:
         if now is None:
             yield Key(key)
 
-    def lives(self, uid: str) -> bool:
-        """Whether a Pod is not known to be gone."""
-        pod = self._cache.pod(uid)
-        return pod is None or not pod.gone
+    def hold(self, facts: Facts) -> bool:
+        """Whether nothing has happened since they were gathered that may forbid what they ask for."""
+        if facts.pod is not None and not facts.pod.gone:
+            pod = self._cache.pod(facts.subject)
+            if pod is None or pod.gone:
+                return False
+        return next(self.overlooked(facts), None) is None
 
     def knows_secrets(self, key: RegistrationKey) -> bool:
         """Whether the Secrets that the registration's checks name are known; else all is looked at once they are."""

@@ -189,8 +189,8 @@ class Reconciler:
         match change:
             case Deregister(cause=cause) if not cause.final:
                 return partial(self._still_leaves, registry, facts, change)
-            case Register() if _is_new(facts, change) and facts.pod is not None and not facts.pod.gone:
-                return partial(self._gatherer.lives, facts.pod.uid)
+            case Register():
+                return partial(self._gatherer.hold, facts)
             case _:
                 return always
 
@@ -388,10 +388,6 @@ def _comes_too_early(planned: Planned) -> bool:
     facts, registration = planned.facts, planned.facts.registration
     begins = isinstance(planned.want, Present) and not facts.standing and bool(planned.passing)
     return begins and registration is not None and not registration.held
-
-
-def _is_new(facts: Facts, change: Change) -> bool:
-    return all((i.node, i.id) != (change.node, change.id) for i in facts.standing)
 
 
 def _depends(facts: Facts, want: Want) -> bool:
