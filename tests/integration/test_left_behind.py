@@ -52,7 +52,7 @@ def test_what_a_vanished_node_left_is_removed_and_nothing_else(
     agent.process.kill()
     cluster.api.request("DELETE", "/api/v1/nodes/node-3")
     for name in lost:
-        world.kubectl("delete", "pod", name, "--force", "--grace-period=0")
+        world.kubectl("delete", "pod", name, "--force", "--grace-period=0", "--ignore-not-found")
 
     def cleaned() -> bool:
         rows = world.consul("/v1/catalog/service/vanish")
