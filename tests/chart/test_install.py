@@ -1,5 +1,6 @@
-"""The chart in a real API server with RBAC and Pod Security `restricted`: installed, tested, uninstalled."""
+"""The chart in a real API server with RBAC and Pod Security `restricted`: installed, tested, upgraded, uninstalled."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from chart_world import (
     running_scripts,
     secret,
 )
-from operator_world import RESOURCES, World, deployment, eventually, registration
+from operator_world import MERGE, RESOURCES, World, deployment, eventually, registration
 
 from chartgen.render import CHART, documents, template
 from devcluster import Cluster
@@ -196,6 +197,33 @@ def test_helm_test_fails_where_nobody_registers(installed: Installation, tmp_pat
     assert said[0].startswith(
         "Failed: not so: the registration is Ready and has this Pod; seen last: {'observedGeneration': -1}"
     )
+
+
+def test_an_upgrade_brings_the_definitions_up_to_date_and_twice_changes_nothing(
+    installed: Installation, tmp_path: Path
+) -> None:
+    cluster = installed.cluster
+    cluster.api.request("PATCH", DEFINITION, {"spec": {"names": {"shortNames": ["older"]}}}, MERGE)
+    arguments = ("upgrade", RELEASE, str(CHART), f"--namespace={NAMESPACE}")
+    with running_scripts(cluster, NAMESPACE, "crds", tmp_path) as said:
+        helm(cluster, *arguments, values=installed.values)
+        once = _versions(cluster)
+        helm(cluster, *arguments, values=installed.values)
+    assert [one.split(":")[0] for one in said] == ["Succeeded", "Succeeded"]
+    assert cluster.api.request("GET", DEFINITION)["spec"]["names"]["shortNames"] == ["sreg"]
+    assert _versions(cluster) == once
+    jobs = cluster.api.request("GET", f"/apis/batch/v1/namespaces/{NAMESPACE}/jobs")
+    assert not jobs["items"]
+
+
+def _versions(cluster: Cluster) -> dict[str, int]:
+    """How often the spec of each object of the release has changed."""
+    manifest = helm(cluster, "get", "manifest", RELEASE, f"--namespace={NAMESPACE}")
+    found = cluster.kubectl("get", "-f", "-", "-n", NAMESPACE, "-o", "json", stdin=manifest)
+    return {
+        f"{one['kind']}/{one['metadata']['name']}": one["metadata"].get("generation", 0)
+        for one in json.loads(found)["items"]
+    }
 
 
 def test_with_a_list_of_namespaces_the_operator_works_there_and_may_see_no_other(

@@ -1,8 +1,6 @@
-"""Brings the custom resource definitions up to those of the image that this runs in.
+"""Brings the custom resource definitions up to those of the image that this runs in, by server-side apply.
 
-Run by the chart before an upgrade. Only the two definitions that Helm has installed are patched, none is created. Their
-spec is replaced as a whole: applied by another manager than Helm it would keep each field and rule that Helm installed
-and that is no more.
+Run by the chart before an upgrade. Only the two definitions that Helm has installed are patched, none is created.
 """
 
 import json
@@ -18,12 +16,12 @@ ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 DEFINITIONS = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
 
 
-def replace(server: str, token: str, trust: ssl.SSLContext, spec: object, name: str) -> None:
-    """Replace the spec of one definition. Raises HTTPError."""
+def apply(server: str, token: str, trust: ssl.SSLContext, definition: dict[str, object], name: str) -> None:
+    """Apply one definition; what other managers set in it is overruled. Raises HTTPError."""
     request = urllib.request.Request(
-        f"{server}{DEFINITIONS}/{name}?fieldManager=consul-registrar-chart",
-        json.dumps([{"op": "replace", "path": "/spec", "value": spec}]).encode(),
-        {"Authorization": f"Bearer {token}", "Content-Type": "application/json-patch+json"},
+        f"{server}{DEFINITIONS}/{name}?fieldManager=consul-registrar-chart&force=true",
+        json.dumps(definition).encode(),
+        {"Authorization": f"Bearer {token}", "Content-Type": "application/apply-patch+yaml"},
         method="PATCH",
     )
     with urllib.request.urlopen(request, timeout=30, context=trust) as answer:
@@ -31,17 +29,16 @@ def replace(server: str, token: str, trust: ssl.SSLContext, spec: object, name: 
 
 
 def main() -> None:
-    """Replace both; the first refusal ends it, with the API server's reason."""
+    """Apply both; the first refusal ends it, with the API server's reason."""
     host, port = os.environ["KUBERNETES_SERVICE_HOST"], os.environ["KUBERNETES_SERVICE_PORT"]
     server = f"https://[{host}]:{port}" if ":" in host else f"https://{host}:{port}"
     account = Path(os.environ.get("ACCOUNT", ACCOUNT))
     trust = ssl.create_default_context(cafile=str(account / "ca.crt"))
     for definition in (crd.service_registration(), crd.consul_connection()):
-        name, spec = definition["metadata"]["name"], definition["spec"]
         try:
-            replace(server, (account / "token").read_text(), trust, spec, name)
+            apply(server, (account / "token").read_text(), trust, definition, definition["metadata"]["name"])
         except urllib.error.HTTPError as error:
-            raise SystemExit(f"{name}: {error}: {error.read().decode()}") from error
+            raise SystemExit(f"{definition['metadata']['name']}: {error}: {error.read().decode()}") from error
 
 
 if __name__ == "__main__":
