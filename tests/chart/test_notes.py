@@ -21,7 +21,7 @@ def notes(cluster: Cluster) -> Notes:
     """The notes for some values and what must be set; Helm prints them only where it reaches an API server."""
 
     def printed(**values: Any) -> str:
-        given = {"clusterName": "east", "connection": {"spec": {"addresses": ADDRESSES}}} | values
+        given = {"clusterName": "east", "connection": {"name": "east", "spec": {"addresses": ADDRESSES}}} | values
         arguments = ("install", RELEASE, str(CHART), "--dry-run=client", f"--namespace={NAMESPACE}")
         return helm(cluster, *arguments, values=given).partition("\nNOTES:\n")[2]
 
@@ -29,11 +29,11 @@ def notes(cluster: Cluster) -> Notes:
 
 
 def test_the_commands_name_what_was_installed(notes: Notes) -> None:
-    said, objects = notes(), rendered()
+    said, objects = notes(), rendered(connection__name="east")
     assert one(objects, "Deployment", NAME)
     assert f"kubectl -n {NAMESPACE} rollout status deployment/{NAME}" in said
-    assert one(objects, "ConsulConnection", "default")
-    assert "kubectl wait --for=condition=Ready cconn/default" in said
+    assert one(objects, "ConsulConnection", "east")
+    assert "kubectl wait --for=condition=Ready cconn/east" in said
     assert f"helm -n {NAMESPACE} test {RELEASE}" in said
 
 
