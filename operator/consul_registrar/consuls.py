@@ -7,9 +7,8 @@ credentials) is `consul/`'s and `credentials.py`'s; what is written is decided i
 import asyncio
 import logging
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -17,7 +16,7 @@ from consul_registrar.api.base import milliseconds
 from consul_registrar.api.connection import ConsulConnectionSpec, RemovalGuard
 from consul_registrar.audit import Audit
 from consul_registrar.cache import Cache
-from consul_registrar.changes import Change, Deregister, Register
+from consul_registrar.changes import Change, Deregister
 from consul_registrar.consul import ConsulError, NotSent, Paced, Registry, RegistryStatus
 from consul_registrar.guard import Terms
 from consul_registrar.model import CONNECTING, Node, Reason, RegistrationKey
@@ -250,29 +249,27 @@ class Consuls:
         """Send nothing more to any Consul; returns when nothing is in flight."""
         await asyncio.gather(*(link.lanes.stop() for link in self._links.values() if link.lanes is not None))
 
-    async def write(self, name: str, change: Change, still: Still = always) -> None:
-        """Write one change. Raises the ConsulError that it met; `Paced` where the connection's limit says so."""
+    async def write(
+        self, name: str, change: Change, still: Still = always, registering: RegistrationKey | None = None
+    ) -> None:
+        """Write one change. Raises the ConsulError that it met; `Paced` where the connection's limit says so.
+
+        `registering`: whose instance it registers, which may stand from then on, though nobody sees it yet.
+        """
         link = self._links.get(name)
         if link is None or link.lanes is None:
             raise NotSent(self.status(name).reason)
         _keep_pace(link, change)
-        with self._noted(change):
+        if registering is None:
             await link.lanes.write(change, still)
-
-    @contextmanager
-    def _noted(self, change: Change) -> Iterator[None]:
-        """What is being registered may stand already, though nobody sees it yet."""
-        owner = change.instance.owner if isinstance(change, Register) else None
-        if owner is None:
-            yield
             return
-        self._registering[owner.key] += 1
+        self._registering[registering] += 1
         try:
-            yield
+            await link.lanes.write(change, still)
         finally:
-            self._registering[owner.key] -= 1
-            if not self._registering[owner.key]:
-                del self._registering[owner.key]
+            self._registering[registering] -= 1
+            if not self._registering[registering]:
+                del self._registering[registering]
 
 
 def _terms(guard: RemovalGuard) -> Terms:

@@ -136,7 +136,8 @@ class Gatherer:
         key = facts.owner.key
         now, before = self._cache.registrations.get(key), facts.registration
         exposed = self._cache.services.exposed(parts_of(facts.subject)[0]) if facts.exposed else None
-        if (now and _edition(now)) != (before and _edition(before)) or exposed != facts.exposed:
+        edited = now is not before and (now and _edition(now)) != (before and _edition(before))
+        if edited or exposed != facts.exposed:
             yield Key(key, facts.subject)
         if now is None:
             yield Key(key)

@@ -181,8 +181,8 @@ class Reconciler:
 
     async def _write(self, registry: Registry, facts: Facts, changes: tuple[Change, ...], found: Evidence) -> None:
         for change in changes:
-            still = self._still(registry, facts, change)
-            await self._consuls.write(registry.name, replace(change, evidence=found), still)
+            still, of = self._still(registry, facts, change), facts.owner.key if isinstance(change, Register) else None
+            await self._consuls.write(registry.name, replace(change, evidence=found), still, of)
 
     def _still(self, registry: Registry, facts: Facts, change: Change) -> Still:
         """What tells when its turn has come whether a change is wanted: it may have had to wait for long."""
