@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,6 +12,7 @@ from operator_world import (
     Operator,
     World,
     always,
+    connection,
     deployment,
     eventually,
     operating,
@@ -102,6 +104,27 @@ def test_further_annotations_say_name_tags_metadata_and_checks(world: World) -> 
     assert statuses(row) == {"port": "passing"}
 
 
+def test_a_further_annotation_says_in_which_consuls(world: World) -> None:
+    other = f"{world.namespace}-catalog"
+    where = {"addresses": [world.cluster.consul.http_addr], "virtualNodes": 1}
+    world.apply(connection(other, mode="Catalog", **where))
+    world.apply(workload("Deployment", "both", register="http", consul=f"default, {other}"))
+    rows = eventually(lambda: _standing(world, "both", 4))
+    assert {row["ServiceMeta"]["k8s-connection"] for row in rows} == {"default", other}
+    annotate(world, "both", consul=other)
+    rows = eventually(lambda: _standing(world, "both", 2))
+    assert {row["ServiceMeta"]["k8s-connection"] for row in rows} == {other}
+    annotate(world, "both", register=None)
+    eventually(lambda: _standing(world, "both", 0) == [])
+    world.kubectl("delete", "cconn", other, "--timeout=60s")
+
+
+def _standing(world: World, service: str, count: int) -> list[dict[str, Any]]:
+    rows: list[dict[str, Any]] = world.consul(f"/v1/catalog/service/{service}")
+    assert len(rows) == count
+    return rows
+
+
 def test_a_workload_without_the_annotation_gets_nothing(world: World) -> None:
     world.apply(workload("Deployment", "bare", service_name="bare"))
     always(lambda: not world.exists("bare"), during=2)
@@ -178,6 +201,40 @@ def test_with_its_workload_the_registration_goes(world: World) -> None:
     world.kubectl("delete", "deployment", "whole", "--timeout=60s")
     eventually(lambda: not world.exists("whole"))
     eventually(lambda: not world.catalog("whole"))
+
+
+def test_a_workload_that_is_deleted_alone_leaves_its_registration_to_people(world: World) -> None:
+    for name in ("known", "left"):
+        world.apply(workload("Deployment", name, register="http", service_tags="a"))
+        world.passing(name, 2)
+    world.kubectl("delete", "deployment", "known", "--timeout=60s")
+    eventually(lambda: not world.exists("known"))  # from then on Kubernetes' garbage collector knows of the definition
+    world.kubectl("delete", "deployment", "left", "--cascade=orphan", "--timeout=60s")
+    eventually(lambda: not world.registration("left")["metadata"].get("ownerReferences"))
+    world.patch("left", {"service": {"tags": ["b"]}})
+    eventually(lambda: {tuple(row["Service"]["Tags"]) for row in world.passing("left", 2).values()} == {("b",)})
+    always(lambda: spec(world, "left")["service"]["tags"] == ["b"], during=2)
+
+
+def test_switched_off_nothing_is_made_and_what_was_made_goes_on_to_work(
+    world: World, operator: Operator, tmp_path: Path
+) -> None:
+    world.apply(workload("Deployment", "old", register="http", service_tags="a"))
+    world.passing("old", 2)
+    operator.stop()
+    without = Operator(world.cluster, tmp_path)
+    without.start()
+    try:
+        annotate(world, "old", service_tags="b")
+        world.apply(workload("Deployment", "new", register="http"))
+        world.kubectl("scale", "deployment", "old", "--replicas=3")
+        world.passing("old", 3)
+        always(lambda: not world.exists("new") and spec(world, "old")["service"]["tags"] == ["a"], during=2)
+    finally:
+        without.stop()
+        operator.start()
+    eventually(lambda: spec(world, "old")["service"]["tags"] == ["b"])
+    world.passing("new", 2)
 
 
 def test_a_registration_of_somebody_else_is_never_touched(world: World) -> None:
