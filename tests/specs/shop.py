@@ -106,6 +106,7 @@ class Shop:
             "spec.kubernetesService.name": ("web",),
             "spec.kubernetesService.ipFamily": ("IPv4",),
             "spec.checks[].name": ("one", "two", "three"),
+            "spec.checks[].timeout": ("100ms", "1500ms", "2s"),  # an agent that removes a check waits for its probe
             "spec.checks[].http.headers[].valueFrom.secretKeyRef": ({"name": "probe", "key": "token"},),
         }
         values |= {f"spec.checks[].{kind}.port": (*_PORTS, 9) for kind in ("tcp", "http", "grpc", "udp", "h2ping")}
