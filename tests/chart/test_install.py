@@ -19,13 +19,21 @@ from chart_world import (
     running_scripts,
     secret,
 )
-from operator_world import MERGE, RESOURCES, World, deployment, eventually, registration
+from operator_world import RESOURCES, World, deployment, eventually, registration
 
 from chartgen.render import CHART, documents, template
 from devcluster import Cluster
 from devcluster.kube import ApiError
 
 DEFINITION = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions/serviceregistrations.consul-registrar.dev"
+
+SPEC = "/spec/versions/0/schema/openAPIV3Schema/properties/spec"
+OLDER = [
+    {"op": "replace", "path": "/spec/names/shortNames", "value": ["older"]},
+    {"op": "add", "path": f"{SPEC}/properties/older", "value": {"type": "string"}},
+    {"op": "add", "path": f"{SPEC}/x-kubernetes-validations/-", "value": {"rule": "!has(self.older)", "message": "no"}},
+]
+"""What makes another definition of it, as a version before could have installed it."""
 
 EVERYTHING: dict[str, Any] = {
     "clusterName": "all",
@@ -202,15 +210,17 @@ def test_helm_test_fails_where_nobody_registers(installed: Installation, tmp_pat
 def test_an_upgrade_brings_the_definitions_up_to_date_and_twice_changes_nothing(
     installed: Installation, tmp_path: Path
 ) -> None:
+    """Also what the older one had and this one hasn't: a field, and a rule, which might refuse what is right now."""
     cluster = installed.cluster
-    cluster.api.request("PATCH", DEFINITION, {"spec": {"names": {"shortNames": ["older"]}}}, MERGE)
+    ours = cluster.api.request("GET", DEFINITION)["spec"]
+    cluster.api.request("PATCH", DEFINITION, OLDER, "application/json-patch+json")
     arguments = ("upgrade", RELEASE, str(CHART), f"--namespace={NAMESPACE}")
     with running_scripts(cluster, NAMESPACE, "crds", tmp_path) as said:
         helm(cluster, *arguments, values=installed.values)
         once = _versions(cluster)
         helm(cluster, *arguments, values=installed.values)
     assert [one.split(":")[0] for one in said] == ["Succeeded", "Succeeded"]
-    assert cluster.api.request("GET", DEFINITION)["spec"]["names"]["shortNames"] == ["sreg"]
+    assert cluster.api.request("GET", DEFINITION)["spec"] == ours
     assert _versions(cluster) == once
     jobs = cluster.api.request("GET", f"/apis/batch/v1/namespaces/{NAMESPACE}/jobs")
     assert not jobs["items"]
