@@ -95,8 +95,9 @@ class Installation:
 
 
 def requests(cluster: Cluster, namespace: str, account: str) -> list[dict[str, Any]]:
-    """What a ServiceAccount has asked the API server for, as that noted it."""
-    noted = map(json.loads, cluster.control_plane.audit_log.read_text().splitlines())
+    """What a ServiceAccount has asked the API server for, as that noted it; the last line may not be whole yet."""
+    whole, _, _ = cluster.control_plane.audit_log.read_text().rpartition("\n")
+    noted = map(json.loads, whole.splitlines())
     return [one for one in noted if one["user"]["username"] == f"system:serviceaccount:{namespace}:{account}"]
 
 

@@ -65,7 +65,7 @@ def test_what_only_the_operator_sees_to_be_wrong_is_not_accepted_and_leaves_what
     assert world.says("wrong", "InvalidSpec")["status"] == "False"
     eventually(lambda: ("Warning", "InvalidSpec") in events(world, "wrong"))
     world.kubectl("scale", "deployment/wrong", "--replicas=1")
-    eventually(lambda: world.health("wrong").keys() == world.pods("wrong").keys())
+    eventually(lambda: len(world.pods("wrong")) == 1 and world.health("wrong").keys() == world.pods("wrong").keys())
     world.kubectl("scale", "deployment/wrong", "--replicas=3")
     eventually(lambda: len(world.pods("wrong")) == 3)
     always(lambda: len(world.health("wrong")) == 1, during=1)
