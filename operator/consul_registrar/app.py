@@ -292,11 +292,9 @@ class Operator:
 
     async def _work(self, key: Key) -> None:
         if key.subject is None:
-            with metrics.registration_reconciled():
-                await self._lifecycle.reconcile(key.registration)
+            await metrics.registrations_reconciled.measure(self._lifecycle.reconcile(key.registration))
         else:
-            with metrics.instance_reconciled():
-                await self._reconciler.reconcile(key.registration, key.subject)
+            await metrics.instances_reconciled.measure(self._reconciler.reconcile(key.registration, key.subject))
             self._gates.look(key.subject)
 
     # how it is

@@ -23,7 +23,7 @@ from consul_registrar.kube import KubeError
 from consul_registrar.logs import about
 from consul_registrar.model import Key, Reason, RegistrationKey
 from consul_registrar.objects import FINALIZER, RESYNC, SKIP_DEREGISTRATION, Registration
-from consul_registrar.queue import Queue
+from consul_registrar.queue import Ended, Queue
 from consul_registrar.reports import Reports
 
 logger = logging.getLogger(__name__)
@@ -91,7 +91,7 @@ class Lifecycle:
         """This process leads from now on: what it couldn't clean in an earlier term it hasn't tried in this one."""
         self._departures.clear()
 
-    async def reconcile(self, key: RegistrationKey) -> None:
+    async def reconcile(self, key: RegistrationKey) -> Ended:
         """Put its subjects on the queue and see to its beginning and its end. Never raises."""
         with about(key):
             try:
@@ -99,8 +99,9 @@ class Lifecycle:
             except Exception as error:
                 delay = self._queue.retry(Key(key))
                 logger.warning("trying again in %.1f s: %s: %s", delay, type(error).__name__, error)
-            else:
-                self._queue.forget(Key(key))
+                return Ended.ERROR
+            self._queue.forget(Key(key))
+            return Ended.SUCCESS
 
     def look(self, key: RegistrationKey) -> None:
         """Put its subjects on the queue, and no more: what a process does that doesn't lead."""

@@ -4,8 +4,7 @@ Decides names and labels: none is unbounded. Measuring is done where things happ
 """
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import AbstractContextManager
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 from functools import cache
 from typing import Any
 
@@ -15,7 +14,7 @@ from prometheus_client.registry import Collector
 
 from consul_registrar.model import RegistrationKey
 from consul_registrar.objects import Connection, Registration
-from consul_registrar.queue import Numbers
+from consul_registrar.queue import Ended, Numbers
 from consul_registrar.tally import Tally
 
 REGISTRY = CollectorRegistry()
@@ -34,29 +33,67 @@ def written(connection: str, operation: str, cause: str, outcome: str) -> Callab
     return writes.labels(connection, operation, cause, outcome).inc
 
 
-reconciles = Counter("controller_runtime_reconcile_total", "Reconciliations.", ["controller"], registry=REGISTRY)
+_CONTROLLER = ["controller"]
+reconciles = Counter(
+    "controller_runtime_reconcile_total",
+    "Reconciliations, by what became of them: `success`, `error`, or `requeue_after`: looked at again after a while.",
+    [*_CONTROLLER, "result"],
+    registry=REGISTRY,
+)
+reconcile_errors = Counter(
+    "controller_runtime_reconcile_errors_total",
+    "Reconciliations that are tried again since something failed.",
+    _CONTROLLER,
+    registry=REGISTRY,
+)
 reconcile_seconds = Histogram(
     "controller_runtime_reconcile_time_seconds",
     "How long one reconciliation takes, waiting for Consul included.",
-    ["controller"],
+    _CONTROLLER,
     buckets=(0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10),
+    registry=REGISTRY,
+)
+active_workers = Gauge(
+    "controller_runtime_active_workers",
+    "Reconciliations that are under way; most wait for Consul.",
+    _CONTROLLER,
     registry=REGISTRY,
 )
 
 
-def _reconciled(controller: str) -> Callable[[], AbstractContextManager[object]]:
-    """Counts and times one reconciliation. The series are looked up once: that costs as much as a small one."""
-    count, seconds = reconciles.labels(controller), reconcile_seconds.labels(controller)
+class Reconciles:
+    """Counts and times the reconciliations of one controller.
 
-    def begin() -> AbstractContextManager[object]:
-        count.inc()
-        return seconds.time()
+    The series are looked up once, and so are there from the start: that costs as much as a small reconciliation.
+    """
 
-    return begin
+    def __init__(self, controller: str) -> None:
+        self._seconds = reconcile_seconds.labels(controller)
+        self._active = active_workers.labels(controller)
+        self._errors = reconcile_errors.labels(controller)
+        self._ended = {ended: reconciles.labels(controller, ended.value) for ended in Ended}
+
+    async def measure(self, work: Awaitable[Ended]) -> None:
+        """Wait for one; what is cancelled hasn't ended in any way that counts."""
+        self._active.inc()
+        began = time.perf_counter()
+        try:
+            self._count(await work)
+        except Exception:
+            self._count(Ended.ERROR)
+            raise
+        finally:
+            self._active.dec()
+            self._seconds.observe(time.perf_counter() - began)
+
+    def _count(self, ended: Ended) -> None:
+        self._ended[ended].inc()
+        if ended is Ended.ERROR:
+            self._errors.inc()
 
 
-registration_reconciled = _reconciled("registration")
-instance_reconciled = _reconciled("instance")
+registrations_reconciled = Reconciles("registration")
+instances_reconciled = Reconciles("instance")
 gates_answered = Counter(
     "consul_registrar_readiness_gates_answered_total",
     "Answers to readiness gates of Pods, by outcome: True or False as written, gone, forbidden, failed.",

@@ -15,6 +15,7 @@ import time
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Hashable
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import Generic, TypeVar
 
 from consul_registrar.backoff import delay
@@ -31,6 +32,14 @@ _IN_A_ROW = 64
 
 def _unmeasured(_seconds: float) -> None:
     pass
+
+
+class Ended(StrEnum):
+    """What became of the work on a key, in controller-runtime's words."""
+
+    SUCCESS = "success"
+    ERROR = "error"
+    REQUEUE_AFTER = "requeue_after"
 
 
 @dataclass(frozen=True, slots=True)

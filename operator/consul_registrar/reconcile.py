@@ -30,7 +30,7 @@ from consul_registrar.model import Instance, Key, Reason, RegistrationKey
 from consul_registrar.outcomes import failure, held, name_of, outcome, unreachable
 from consul_registrar.plan import allowed, apart, plan
 from consul_registrar.quarantine import Quarantine
-from consul_registrar.queue import Queue
+from consul_registrar.queue import Ended, Queue
 from consul_registrar.reaping import REAPED, Reaped, looks
 from consul_registrar.reports import Reports
 from consul_registrar.rivals import wanted
@@ -110,7 +110,7 @@ class Reconciler:
         self._doubt = doubt
         self._epoch = epoch
 
-    async def reconcile(self, registration: RegistrationKey, subject: str) -> None:
+    async def reconcile(self, registration: RegistrationKey, subject: str) -> Ended:
         """Make each Consul that the registration is in, or was in, true for this subject. Never raises."""
         with about(registration):
             names = self._consuls_of(registration, subject)
@@ -118,7 +118,7 @@ class Reconciler:
                 results = [await self._in_consul(registration, subject, names[0])]
             else:
                 results = await asyncio.gather(*(self._in_consul(registration, subject, name) for name in names))
-        self._schedule(Key(registration, subject), results)
+        return self._schedule(Key(registration, subject), results)
 
     async def _in_consul(self, key: RegistrationKey, subject: str, name: str) -> Result:
         """One Consul's trouble stays its own, ours included."""
@@ -365,19 +365,22 @@ class Reconciler:
             self._reaped.forget(where)
         return self._reaped.waits(where, looks(facts.registration, facts.pod), self._epoch())
 
-    def _schedule(self, key: Key, results: Sequence[Result]) -> None:
+    def _schedule(self, key: Key, results: Sequence[Result]) -> Ended:
         """The one place where results become the key's future."""
         failures: list[float] = []
+        ended = Ended.SUCCESS
         for result in results:
             match result:
                 case Failed(at_least=at_least):
                     failures.append(at_least)
                 case Done(again=float(again)) | NoNews(again=float(again)) | Stands(again=float(again)):
                     self._queue.add_after(key, again)
+                    ended = Ended.REQUEUE_AFTER
         if failures:
             self._queue.retry(key, at_least=max(failures))
-        else:
-            self._queue.forget(key)
+            return Ended.ERROR
+        self._queue.forget(key)
+        return ended
 
 
 def _comes_too_early(planned: Planned) -> bool:
