@@ -193,15 +193,15 @@ class Lifecycle:
         departure = self._departures.setdefault(key, _Departure(self._clock()))
         with about(key):
             try:
-                goes = await self._depart(registration)
+                goes = await self._depart(registration, departure.since)
             except Exception as error:
                 goes = False
                 logger.warning("it can't be let go, which is tried again: %s: %s", type(error).__name__, error)
         if not goes:
             self._leaving.add_after(key, departure.patience())
 
-    async def _depart(self, registration: Registration) -> bool:
-        """Whether it needs no further look."""
+    async def _depart(self, registration: Registration, since: float) -> bool:
+        """Whether it needs no further look. `since`: when this process began to clean up after it."""
         if not registration.held:
             return True
         if await self._gatherer.swept_along(registration):
@@ -209,7 +209,7 @@ class Lifecycle:
             return await self._let_go(registration)
         obstacle = await self._consuls.obstacle(registration.key, registration.connections)
         if obstacle is not None:
-            if SKIP_DEREGISTRATION not in registration.meta.annotations and not self._overdue(registration):
+            if SKIP_DEREGISTRATION not in registration.meta.annotations and not self._overdue(registration, since):
                 blocks = obstacle.code == "DeregistrationBlocked"
                 self._reports.block(registration.key, obstacle if blocks else None)
                 return False
@@ -223,9 +223,8 @@ class Lifecycle:
         self._cache.note_finalizers(registration.key, meta.uid, left)
         return True
 
-    def _overdue(self, registration: Registration) -> bool:
-        tried = self._clock() - self._departures[registration.key].since
-        return self._age(registration.meta.deleted) > LETS_GO_AFTER and tried > _TRIES
+    def _overdue(self, registration: Registration, since: float) -> bool:
+        return self._age(registration.meta.deleted) > LETS_GO_AFTER and self._clock() - since > _TRIES
 
 
 def _endpoints(registration: Registration | None) -> set[str]:

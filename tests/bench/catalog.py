@@ -28,8 +28,8 @@ class Catalog:
     before: str
     mode: ClassVar = MODE
     steps: ClassVar = (
-        "cost_few", "churn_some", "cold", "restart", "idle", "churn_many", "drift", "cost_many", "upgrade", "leaders",
-        "memory",
+        "cost_few", "churn_some", "cold", "restart", "idle", "churn_many", "drift", "cost_many", "upgrade", "memory",
+        "leaders",
     )  # fmt: skip
     at_length: ClassVar[tuple[str, ...]] = ("soak",)
     _cost_of_few: dict[str, float] | None = None

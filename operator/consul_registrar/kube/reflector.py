@@ -35,8 +35,11 @@ FRUITLESS = 5
 _LASTED = 10.0
 #: Seconds between complete lists while all is well; each costs a fifth of a second of CPU for 2,000 Pods.
 RESYNC = 600.0
-#: Seconds between two doubts that are heeded: each costs a list.
-_DOUBTS = 10.0
+#: Seconds between two doubts that are heeded, at first and at most: each costs a list, and one that the list before
+#: didn't settle, as where another `--pod-selector` left instances behind, would cost one for ever.
+_DOUBTS = (10.0, 60.0)
+#: Seconds without any doubt after which the next one is a first one.
+_SETTLED = 120.0
 
 
 class Reflector(Generic[T]):
@@ -68,7 +71,9 @@ class Reflector(Generic[T]):
         self._fruitless = 0
         self._backoff = Backoff(0.1, 10.0, random.random)
         self._watching: asyncio.Timeout | None = None
-        self._doubted = -_DOUBTS
+        self._doubts = Backoff(*_DOUBTS, lambda: 1.0)
+        self._may_doubt_at = 0.0
+        self._doubted = 0.0
 
     def staleness(self) -> float:
         """Seconds since the last event, bookmark or complete list; from the start where there was none."""
@@ -76,10 +81,14 @@ class Reflector(Generic[T]):
 
     def doubt(self) -> None:
         """A fresh read has contradicted what was delivered: list again soon."""
-        if self._watching is None or self._watching.expired() or self._clock() - self._doubted < _DOUBTS:
+        now = self._clock()
+        if now - self._doubted > _SETTLED:
+            self._doubts.reset()
+        self._doubted = now
+        if self._watching is None or self._watching.expired() or now < self._may_doubt_at:
             return
         _log.info("%s: what was delivered is in doubt, listing again", self._path)
-        self._doubted = self._clock()
+        self._may_doubt_at = now + self._doubts()
         self._watching.reschedule(0)
 
     async def run(self) -> None:

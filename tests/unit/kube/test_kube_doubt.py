@@ -67,3 +67,27 @@ async def test_custom_resources_that_are_doubted_again_and_again_are_listed_soon
     await asyncio.gather(listing, return_exceptions=True)
     assert server.lists[:2] == [0.0, 60.0]
     assert 8 <= len(server.lists) <= 12
+
+
+@pytest.mark.parametrize(
+    ("every", "heeded"),
+    [
+        pytest.param(5.0, [0, 10, 30, 70, 130, 190, 250], id="again and again: ever less often, but once a minute"),
+        pytest.param(200.0, [0, 200], id="now and then: each at once"),
+    ],
+)
+@instantly
+async def test_a_doubt_that_lists_do_not_settle_is_heeded_ever_less_often(every: float, heeded: list[float]) -> None:
+    nobody: Any = None
+    reflector = Reflector(nobody, "/api/v1/pods", PODS, nobody, clock=elapsed)
+    lists = []
+    while elapsed() < 300:
+        try:
+            async with asyncio.timeout(3600) as reflector._watching:
+                reflector.doubt()
+                await asyncio.sleep(every)
+        except TimeoutError:
+            lists.append(elapsed())
+            reflector._watching = None
+            await asyncio.sleep(every)
+    assert lists == heeded
