@@ -6,24 +6,23 @@ from typing import Any
 
 import pytest
 import yaml
-from chart_world import helm
+from chart_world import Installation, helm
 from test_templates import ADDRESSES, NAME, NAMESPACE, RELEASE, one, rendered
 
 from chartgen.render import CHART
 from consul_registrar.api import ServiceRegistrationSpec
-from devcluster import Cluster
 
 Notes = Callable[..., str]
 
 
 @pytest.fixture(scope="module")
-def notes(cluster: Cluster) -> Notes:
-    """The notes for some values and what must be set; Helm prints them only where it reaches an API server."""
+def notes(installed: Installation) -> Notes:
+    """The notes for some values and what must be set; Helm prints them only where an API server has the definitions."""
 
     def printed(**values: Any) -> str:
         given = {"clusterName": "east", "connection": {"name": "east", "spec": {"addresses": ADDRESSES}}} | values
         arguments = ("install", RELEASE, str(CHART), "--dry-run=client", f"--namespace={NAMESPACE}")
-        return helm(cluster, *arguments, values=given).partition("\nNOTES:\n")[2]
+        return helm(installed.cluster, *arguments, values=given).partition("\nNOTES:\n")[2]
 
     return printed
 
