@@ -66,6 +66,10 @@ integration: venv tools ## Tests against a real API server and a real Consul
 chart: venv tools ## The Helm chart: what it renders, and installed in a real API server under its own roles
 	$(PYTEST) tests/chart
 
+.PHONY: chart-helm4
+chart-helm4: ## The same by Helm 4, which is built for it
+	@HELM=4 $(MAKE) --no-print-directory chart
+
 .PHONY: test-slow
 test-slow: venv tools ## What takes minutes since Consul's own times can't be shortened: reaping by the agent
 	$(PY) -m pytest tests/integration -q -m slow

@@ -106,7 +106,7 @@ CONSUL = Tool("consul", module="github.com/hashicorp/consul", package="github.co
 
 KWOK = Tool("kwok", module="sigs.k8s.io/kwok", package="sigs.k8s.io/kwok/cmd/kwok", build_seconds=40)
 
-HELM = Tool(
+HELM3 = Tool(
     "helm",
     module="helm.sh/helm/v3",
     package="helm.sh/helm/v3/cmd/helm",
@@ -115,6 +115,18 @@ HELM = Tool(
     linker_flags="-s -w -X helm.sh/helm/v3/internal/version.version={version} "
     "-X helm.sh/helm/v3/pkg/chartutil.k8sVersionMajor=1 -X helm.sh/helm/v3/pkg/chartutil.k8sVersionMinor=36",
 )
+
+HELM4 = Tool(
+    "helm4",
+    module="helm.sh/helm/v4",
+    package="helm.sh/helm/v4/cmd/helm",
+    build_seconds=75,
+    linker_flags="-s -w -X helm.sh/helm/v4/internal/version.version={version}",
+    programs=("helm",),
+)
+
+HELM = HELM4 if os.environ.get("HELM") == "4" else HELM3
+"""What renders and installs the chart; with `HELM=4` in the environment that is Helm 4."""
 
 PROMQL = Tool("promql", module="github.com/prometheus/prometheus", package=".", build_seconds=80)
 """Evaluates alerts and the dashboard's expressions with Prometheus' own engine (`dev/tools/promql/main.go`)."""

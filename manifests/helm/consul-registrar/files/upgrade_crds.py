@@ -1,6 +1,7 @@
 """Brings the custom resource definitions up to those of the image that this runs in, by server-side apply.
 
-Run by the chart before an upgrade. Only the two definitions that Helm has installed are patched, none is created.
+Run by the chart before an upgrade. Only the two definitions that Helm has installed are patched, none is created. They
+are applied in Helm's name: Helm 4 applies those of crds/ itself at an install, and would be in conflict with another.
 """
 
 import json
@@ -19,7 +20,7 @@ DEFINITIONS = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
 def apply(server: str, token: str, trust: ssl.SSLContext, definition: dict[str, object], name: str) -> None:
     """Apply one definition; what other managers set in it is overruled. Raises HTTPError."""
     request = urllib.request.Request(
-        f"{server}{DEFINITIONS}/{name}?fieldManager=consul-registrar-chart&force=true",
+        f"{server}{DEFINITIONS}/{name}?fieldManager=helm&force=true",
         json.dumps(definition).encode(),
         {"Authorization": f"Bearer {token}", "Content-Type": "application/apply-patch+yaml"},
         method="PATCH",
