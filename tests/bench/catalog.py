@@ -61,9 +61,8 @@ class Catalog:
         operator = await self.stage.led()
         async with Counting(self.stage.cluster.consul.http_addr) as proxy:
             await self.stage.led_by_way_of(proxy.url)
-            churn = Churn(self.stage, 20)
-            await self._warmed_up(churn)
             rest = await _spent(operator, proxy, asyncio.sleep(10))
+            churn = Churn(self.stage, 20)
             changes = 0
 
             async def change() -> None:
@@ -76,12 +75,6 @@ class Catalog:
             await self.stage.led_by_way_of(self.stage.cluster.consul.http_addr)
         spent = {what: busy[what] - rest[what] * busy["seconds"] / rest["seconds"] for what in rest}
         return {what: value / changes * (1000 if what == "CPU" else 1) for what, value in spent.items()}
-
-    async def _warmed_up(self, churn: Churn) -> None:
-        """Nodes that the first writes of a process touch are read back, and once more when they have come to rest."""
-        await churn.unwatched(2)
-        await churn.leave()
-        await asyncio.sleep(25)
 
     # latency
 
