@@ -55,6 +55,17 @@ def _namespace(cluster: Cluster, operator: Operator) -> Iterator[World]:
     eventually(lambda: not cluster.api.request("GET", made.registrations)["items"])
 
 
+@pytest.fixture(scope="module", params=["default", "catalog"], ids=["agent", "catalog"])
+def connection(request: pytest.FixtureRequest, cluster: Cluster) -> Iterator[str]:
+    """A connection of each mode: the agents on the nodes, and the server's catalog."""
+    if request.param == "catalog":
+        text = (EXAMPLES / "01-connection-catalog.yaml").read_text()
+        cluster.kubectl("apply", "-f", "-", stdin=text.replace("http://127.0.0.1:8500", cluster.consul.http_addr))
+    yield request.param
+    if request.param == "catalog":
+        cluster.kubectl("delete", "cconn", "catalog", "--timeout=60s")  # other modules have one of that name, too
+
+
 @pytest.fixture
 def one_agent(cluster: Cluster) -> Iterator[str]:
     """The example connection to one fixed agent, led to an agent of this cluster; its Consul node."""

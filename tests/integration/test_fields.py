@@ -14,21 +14,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from operator_world import EXAMPLES, World, always, deployment, eventually, pod, registration, statuses
+from operator_world import World, always, deployment, eventually, pod, registration, statuses
 
-from devcluster import Cluster
 from devcluster.tls import Authority
-
-
-@pytest.fixture(scope="module", params=["default", "catalog"], ids=["agent", "catalog"])
-def connection(request: pytest.FixtureRequest, cluster: Cluster) -> Iterator[str]:
-    """A connection of each mode: the agents on the nodes, and the server's catalog."""
-    if request.param == "catalog":
-        text = (EXAMPLES / "01-connection-catalog.yaml").read_text()
-        cluster.kubectl("apply", "-f", "-", stdin=text.replace("http://127.0.0.1:8500", cluster.consul.http_addr))
-    yield request.param
-    if request.param == "catalog":
-        cluster.kubectl("delete", "cconn", "catalog", "--timeout=60s")  # other modules have one of that name, too
 
 
 def published(name: str, connection: str, **spec: Any) -> dict[str, Any]:

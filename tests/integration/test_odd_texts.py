@@ -1,26 +1,12 @@
 """Texts that would mean something to somebody on the way are text in Consul, in both modes, and written once."""
 
-from collections.abc import Iterator
 from typing import Any
 
-import pytest
-from operator_world import EXAMPLES, World, eventually, registration
+from operator_world import World, eventually, registration
 
 from bad_input import INJECTIONS
-from devcluster import Cluster
 
 PUBLISHED = [text for text in INJECTIONS if text.isprintable()]
-
-
-@pytest.fixture(scope="module", params=["default", "catalog"], ids=["agent", "catalog"])
-def connection(request: pytest.FixtureRequest, cluster: Cluster) -> Iterator[str]:
-    """A connection of each mode: the agents on the nodes, and the server's catalog."""
-    if request.param == "catalog":
-        text = (EXAMPLES / "01-connection-catalog.yaml").read_text()
-        cluster.kubectl("apply", "-f", "-", stdin=text.replace("http://127.0.0.1:8500", cluster.consul.http_addr))
-    yield request.param
-    if request.param == "catalog":
-        cluster.kubectl("delete", "cconn", "catalog", "--timeout=60s")  # other modules have one of that name, too
 
 
 def odd(name: str, connection: str) -> dict[str, Any]:

@@ -1,23 +1,9 @@
 """Pods that are not as most are: in the network of their node, of both families, with an address before they run."""
 
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from operator_world import EXAMPLES, MERGE, World, always, call, eventually, pod, registration
-
-from devcluster import Cluster
-
-
-@pytest.fixture(scope="module", params=["default", "catalog"], ids=["agent", "catalog"])
-def connection(request: pytest.FixtureRequest, cluster: Cluster) -> Iterator[str]:
-    """A connection of each mode: the agents on the nodes, and the server's catalog."""
-    if request.param == "catalog":
-        text = (EXAMPLES / "01-connection-catalog.yaml").read_text()
-        cluster.kubectl("apply", "-f", "-", stdin=text.replace("http://127.0.0.1:8500", cluster.consul.http_addr))
-    yield request.param
-    if request.param == "catalog":
-        cluster.kubectl("delete", "cconn", "catalog", "--timeout=60s")  # other modules have one of that name, too
+from operator_world import MERGE, World, always, call, eventually, pod, registration
 
 
 def into(connection: str, name: str, app: str, **pods: Any) -> dict[str, Any]:

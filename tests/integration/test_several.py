@@ -5,24 +5,13 @@ from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
-from operator_world import EXAMPLES, MERGE, Operator, World, deployment, eventually, pod, registration, statuses
+from operator_world import MERGE, Operator, World, deployment, eventually, pod, registration, statuses
 from scenarios.test_life_cycle import watching
 from test_connection_fields import terms as put_terms
 
 from devcluster import Cluster
 
 CONNECTIONS = "/apis/consul-registrar.dev/v1alpha1/consulconnections"
-
-
-@pytest.fixture(scope="module", params=["default", "catalog"], ids=["agent", "catalog"])
-def connection(request: pytest.FixtureRequest, cluster: Cluster) -> Iterator[str]:
-    """A connection of each mode: the agents on the nodes, and the server's catalog."""
-    if request.param == "catalog":
-        text = (EXAMPLES / "01-connection-catalog.yaml").read_text()
-        cluster.kubectl("apply", "-f", "-", stdin=text.replace("http://127.0.0.1:8500", cluster.consul.http_addr))
-    yield request.param
-    if request.param == "catalog":
-        cluster.kubectl("delete", "cconn", "catalog", "--timeout=60s")  # other modules have one of that name, too
 
 
 def registering(name: str, app: str, connection: str, **spec: object) -> dict:
