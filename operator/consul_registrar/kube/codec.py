@@ -25,11 +25,10 @@ T = TypeVar("T", bound=Versioned)
 
 @dataclass(frozen=True, slots=True)
 class Page(Generic[T_co]):
-    """One page of a list. `version` is the snapshot's, the same on all pages; `token` leads on, "" on the last."""
+    """One page of a list. `version` is the snapshot's, the same on all pages; what leads on is `token_of`'s to say."""
 
     items: tuple[T_co, ...]
     version: int
-    token: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +77,16 @@ class _EventWire(msgspec.Struct, gc=False):
     object: msgspec.Raw
 
 
+class _ListMeta(msgspec.Struct, gc=False):
+    token: str | None = msgspec.field(default=None, name="continue")
+
+
+class _AnyList(msgspec.Struct, gc=False):
+    metadata: _ListMeta | None = None
+
+
 _EVENT = msgspec.json.Decoder(_EventWire)
+_ANY_LIST = msgspec.json.Decoder(_AnyList)
 _ANYTHING = msgspec.json.Decoder(_Anything)
 
 
@@ -109,6 +117,11 @@ class Codec(Generic[T_co]):
 def _error(raw: msgspec.Raw) -> KubeError:
     status = msgspec.json.decode(raw, type=Status)
     return error_of(status.code or 500, f"the watch ended: {status.message or status.reason or 'no reason given'}")
+
+
+def token_of(page: bytes) -> str:
+    """What leads on from a page of whatever kind, "" from the last. Raises `msgspec.DecodeError` where it is none."""
+    return (_ANY_LIST.decode(page).metadata or _ListMeta()).token or ""
 
 
 def version_of(text: object) -> int:

@@ -2,11 +2,13 @@
 
 import asyncio
 import logging
-from collections.abc import Sequence
-from typing import TypeVar
+from collections.abc import AsyncGenerator, Coroutine, Sequence
+from contextlib import aclosing
+from functools import partial
+from typing import Any, Protocol, TypeVar
 
 from consul_registrar.kube.client import KubeClient
-from consul_registrar.kube.codec import Codec, Versioned
+from consul_registrar.kube.codec import Codec, Versioned, token_of
 from consul_registrar.kube.intake import Intake
 
 _log = logging.getLogger(__name__)
@@ -33,15 +35,31 @@ async def complete_list(
     """
     listing = intake.begin()
     for path in paths:
-        token = ""
-        while True:
-            page = codec.page(await client.list_page(path, limit=limit, token=token, selector=selector))
-            intake.page(listing, page.items, page.version)
-            token = page.token
-            if not token:
-                break
-            await asyncio.sleep(0)
+        async with aclosing(_pages(partial(client.list_page, path, limit=limit, selector=selector))) as pages:
+            async for raw in pages:
+                page = codec.page(raw)
+                intake.page(listing, page.items, page.version)
     vanished = intake.complete(listing)
     if vanished:
         _log.info("%d %s objects vanished while nobody watched", vanished, codec.kind)
     return listing.version
+
+
+class _Ask(Protocol):
+    def __call__(self, *, token: str) -> Coroutine[Any, Any, bytes]: ...
+
+
+async def _pages(ask: _Ask) -> AsyncGenerator[bytes, None]:
+    """The pages of one collection. The server makes the next one while the one before is taken in."""
+    following: asyncio.Task[bytes] | None = asyncio.create_task(ask(token=""))
+    try:
+        while following is not None:
+            raw = await following
+            token = token_of(raw)
+            following = asyncio.create_task(ask(token=token)) if token else None
+            await asyncio.sleep(0)  # it leaves before the decoding
+            yield raw
+    finally:
+        if following is not None:
+            following.cancel()
+            await asyncio.gather(following, return_exceptions=True)

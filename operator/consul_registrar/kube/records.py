@@ -115,7 +115,6 @@ class ListMeta(msgspec.Struct, gc=False):
     """A list's own metadata."""
 
     resourceVersion: str | None = None  # noqa: N815 - the wire's name
-    token: str | None = msgspec.field(default=None, name="continue")
 
 
 class _PodList(Wire):
@@ -277,19 +276,19 @@ def _internal(addresses: Iterable[_Address]) -> tuple[str, ...]:
 def _pods(raw: bytes) -> Page[Pod]:
     wire = _PODS.decode(raw)
     meta = wire.metadata or ListMeta()
-    return Page(tuple(map(_pod, wire.items or ())), version_of(meta.resourceVersion), meta.token or "")
+    return Page(tuple(map(_pod, wire.items or ())), version_of(meta.resourceVersion))
 
 
 def _nodes(raw: bytes) -> Page[Node]:
     wire = _NODES.decode(raw)
     meta = wire.metadata or ListMeta()
-    return Page(tuple(map(_node, wire.items or ())), version_of(meta.resourceVersion), meta.token or "")
+    return Page(tuple(map(_node, wire.items or ())), version_of(meta.resourceVersion))
 
 
 def _namespaces(raw: bytes) -> Page[Namespace]:
     wire = _NAMESPACES.decode(raw)
     meta = wire.metadata or ListMeta()
-    return Page(tuple(map(_namespace, wire.items or ())), version_of(meta.resourceVersion), meta.token or "")
+    return Page(tuple(map(_namespace, wire.items or ())), version_of(meta.resourceVersion))
 
 
 PODS: Codec[Pod] = Codec("Pod", page=_pods, obj=lambda raw: _pod(_POD.decode(raw)))

@@ -106,7 +106,7 @@ def codec_of(kind: Kind) -> Codec[CustomObject]:
         meta = cast("JsonObject", wire.get("metadata") or {})
         items = cast("Sequence[JsonObject]", wire.get("items") or ())
         objects = (custom_object(kind, {"apiVersion": API_VERSION, "kind": kind.name, **item}) for item in items)
-        return Page(tuple(objects), version_of(meta.get("resourceVersion")), str(meta.get("continue") or ""))
+        return Page(tuple(objects), version_of(meta.get("resourceVersion")))
 
     def obj(raw: bytes | msgspec.Raw) -> CustomObject:
         return custom_object(kind, msgspec.json.decode(raw, type=dict[str, object]))

@@ -135,13 +135,13 @@ def _is_ready(endpoint: _Endpoint) -> bool:
 def _services(raw: bytes) -> Page[KubernetesService]:
     wire = _SERVICES.decode(raw)
     meta = wire.metadata or ListMeta()
-    return Page(tuple(map(_service, wire.items or ())), version_of(meta.resourceVersion), meta.token or "")
+    return Page(tuple(map(_service, wire.items or ())), version_of(meta.resourceVersion))
 
 
 def _slices(raw: bytes) -> Page[EndpointSlice]:
     wire = _SLICES.decode(raw)
     meta = wire.metadata or ListMeta()
-    return Page(tuple(map(_slice, wire.items or ())), version_of(meta.resourceVersion), meta.token or "")
+    return Page(tuple(map(_slice, wire.items or ())), version_of(meta.resourceVersion))
 
 
 SERVICES: Codec[KubernetesService] = Codec("Service", page=_services, obj=lambda raw: _service(_SERVICE.decode(raw)))

@@ -45,7 +45,6 @@ class _Wire(msgspec.Struct):
 
 class _ListMeta(msgspec.Struct, rename="camel"):
     resource_version: str | None = None
-    token: str | None = msgspec.field(default=None, name="continue")
 
 
 class _List(msgspec.Struct):
@@ -70,7 +69,7 @@ def _page(kind: str, raw: bytes) -> Page[Workload]:
     wire = msgspec.json.decode(raw, type=_List)
     meta = wire.metadata or _ListMeta()
     items = tuple(_workload(kind, item) for item in wire.items or ())
-    return Page(items, version_of(meta.resource_version), meta.token or "")
+    return Page(items, version_of(meta.resource_version))
 
 
 def _obj(kind: str, raw: bytes | msgspec.Raw) -> Workload:

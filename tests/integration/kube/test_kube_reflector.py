@@ -9,7 +9,7 @@ from aiohttp import web
 from kube_faults import Proxy, Shelf, background, eventually
 
 from consul_registrar.kube import PODS, Gone, KubeClient, Reflector
-from consul_registrar.kube.codec import Page
+from consul_registrar.kube.codec import token_of
 from consul_registrar.kube.intake import Intake
 from consul_registrar.kube.listing import complete_list
 from consul_registrar.model import Pod
@@ -187,12 +187,12 @@ async def test_versions_and_tokens_of_a_forgotten_history_are_gone(
 ) -> None:
     for number in range(3):
         await create_pod(client, namespace, f"pod-{number}")
-    page: Page[Pod] = PODS.page(await client.list_page(pods_of(namespace), limit=1))
+    raw = await client.list_page(pods_of(namespace), limit=1)
     await create_pod(client, namespace, "one-more")
     await forget_history(plane)
     with pytest.raises(Gone):
-        await client.list_page(pods_of(namespace), limit=1, token=page.token)
-    async with client.watch(pods_of(namespace), str(page.version)) as lines:
+        await client.list_page(pods_of(namespace), limit=1, token=token_of(raw))
+    async with client.watch(pods_of(namespace), str(PODS.page(raw).version)) as lines:
         assert isinstance(PODS.event(await anext(lines)), Gone)
 
 
