@@ -114,7 +114,7 @@ staleness = Gauge(
 batch_size = Histogram(
     "consul_registrar_write_batch_size",
     "How many writes left for Consul together.",
-    buckets=(1, 2, 4, 8, 16, 32, 64),
+    buckets=(1, 2, 4, 8, 16, 32, 64, 128, 256),
     registry=REGISTRY,
 )
 _EVENT_BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)

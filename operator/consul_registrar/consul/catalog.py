@@ -80,7 +80,7 @@ class CatalogRegistry:
     each change that is acknowledged: the catalog holds it from then on.
     """
 
-    batch = 64  # with a check each that is a full transaction
+    batch = 256  # with a check each these are four full transactions, which go to Consul side by side
 
     def __init__(
         self,
@@ -118,13 +118,13 @@ class CatalogRegistry:
             partial(wrote, "remove-node", "emptied"),
         )
         watches = self._nodes.watches
-        own = self._nodes.own
+        in_flight = self._nodes.in_flight
         self._writer = CatalogWriter(
             (cluster, name),
             settings.datacenter,
             self._servers,
             watches,
-            own,
+            in_flight,
             may_write,
             lambda: self._version,
             partial(wrote, "put-node", "needed"),

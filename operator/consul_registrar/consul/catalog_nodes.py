@@ -23,7 +23,7 @@ from consul_registrar.consul.catalog_book import CatalogBook
 from consul_registrar.consul.catalog_servers import Servers
 from consul_registrar.consul.catalog_watch import NodeWatch, Watched, paths_of, whole
 from consul_registrar.consul.errors import ConsulError, Stale
-from consul_registrar.consul.own_writes import OwnWrites
+from consul_registrar.consul.in_flight import InFlight
 from consul_registrar.consul.transport import RETRY
 from consul_registrar.consul.virtual import node_names
 from consul_registrar.consul.wire import is_ours
@@ -65,8 +65,8 @@ class CatalogNodes:
         self._on_state = on_state
         self._may_write = may_write
         self._removed = removed
-        self.own = OwnWrites()
-        self._watched = Watched(*whose, servers, actual, self.own, on_read, self._changed)
+        self.in_flight = InFlight()
+        self._watched = Watched(*whose, servers, actual, self.in_flight, on_read, self._changed)
         self._searched = False
         self.broken: Reason | None = None
         self._left = False

@@ -31,8 +31,8 @@ from consul_registrar.consul.catalog_wire import (
 )
 from consul_registrar.consul.drift import same_service
 from consul_registrar.consul.errors import ConsulError, Invalid, NotSent, OutcomeUnknown, Stale
+from consul_registrar.consul.in_flight import InFlight, Told
 from consul_registrar.consul.named_ports import explained, refuse_unknown, unsupported
-from consul_registrar.consul.own_writes import OwnWrites
 from consul_registrar.consul.wire import instance_of
 from consul_registrar.model import Check, Health, Instance, Reason
 from consul_registrar.probes import Readiness
@@ -93,7 +93,7 @@ class PortedWriter:
         datacenter: str,
         servers: Servers,
         watches: Mapping[str, NodeWatch],
-        own: OwnWrites,
+        in_flight: InFlight,
         may_write: Callable[[], bool],
         version: Callable[[], str],
         transact: Callable[[bytes, AbstractSet[str]], Awaitable[Verdict]],
@@ -101,7 +101,7 @@ class PortedWriter:
         self._datacenter = datacenter
         self._servers = servers
         self._watches = watches
-        self._own = own
+        self._in_flight = in_flight
         self._may_write = may_write
         self._version = version
         self._transact = transact
@@ -120,17 +120,14 @@ class PortedWriter:
 
     async def _together(self, node: str, units: Sequence[Unit]) -> list[ConsulError | None]:
         """Who watches the node is told afterwards what of its changes is our doing."""
-        self._own.sending({node})
         answers: list[Sent | ConsulError] = []
         try:
-            answers = await results(self._put(unit) for unit in units)
-            found = await self._read_back(node, [each for each in answers if isinstance(each, Sent)])
-            self._note(node, answers, found)
+            with self._in_flight.request() as told:
+                answers = await results(self._put(unit) for unit in units)
+                found = await self._read_back(node, [each for each in answers if isinstance(each, Sent)])
+                self._note(node, answers, found, told)
         except ConsulError as error:
             return [each if isinstance(each, ConsulError) else OutcomeUnknown(error.reason) for each in answers]
-        finally:
-            self._own.sending(())
-            self._watches[node].answered()
         return [each if isinstance(each, ConsulError) else await self._fate(each, found) for each in answers]
 
     async def _put(self, unit: Unit) -> Sent | ConsulError:
@@ -171,12 +168,12 @@ class PortedWriter:
         of = decode_checks(await self._servers.get(checks, only[1]))
         return {row.ID: Found(row, [check for check in of if check.ServiceID == row.ID]) for row in rows}
 
-    def _note(self, node: str, answers: Sequence[Sent | ConsulError], found: Mapping[str, Found]) -> None:
+    def _note(self, node: str, answers: Sequence[Sent | ConsulError], found: Mapping[str, Found], told: Told) -> None:
         """What stands as it was sent, in the order of Consul's log."""
         sent = {each.instance.id: each for each in answers if isinstance(each, Sent)}
         for each in sorted(found.values(), key=lambda each: each.row.ModifyIndex):
             if each.equals(sent[each.row.ID]):
-                self._own.wrote(each.row.ModifyIndex, {node}, time.monotonic())
+                told(each.row.ModifyIndex, {node})
                 defined = {check.id for check, _ in sent[each.row.ID].checks}
                 self._watches[node].book.registered(each.row, [c for c in each.checks if c.CheckID in defined])
 

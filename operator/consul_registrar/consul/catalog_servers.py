@@ -26,9 +26,10 @@ class Servers:
         self._watch = [Transport(address, access, queries) for address in addresses]
         self._at = 0
 
-    async def get(self, path: str, params: Params = ()) -> Answer:
+    async def get(self, path: str, params: Params = (), *, compressed: bool = False) -> Answer:
         """Read, at once."""
-        return await self._try(self._ask, lambda to: to.get(_as_is, path, [*self._datacenter, *params]), path)
+        query = [*self._datacenter, *params]
+        return await self._try(self._ask, lambda to: to.get(_as_is, path, query, compressed=compressed), path)
 
     async def block(self, path: str, params: Params) -> Answer:
         """Read by a blocking query: `params` has an `index`."""

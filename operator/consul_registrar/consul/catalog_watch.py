@@ -26,7 +26,8 @@ from consul_registrar.consul.catalog_book import CatalogBook
 from consul_registrar.consul.catalog_servers import Servers
 from consul_registrar.consul.catalog_wire import NodeRow
 from consul_registrar.consul.errors import ConsulError, Denied, Misdirected, NotSent, asked
-from consul_registrar.consul.own_writes import OwnWrites, Ring, Whose
+from consul_registrar.consul.in_flight import InFlight
+from consul_registrar.consul.own_writes import Ring, Whose
 from consul_registrar.consul.transport import RETRY
 from consul_registrar.consul.wire import is_ours
 from consul_registrar.model import Key, Reason
@@ -50,7 +51,11 @@ TRIES = 3
 """How often a node that was never read is tried, before the others do without."""
 
 ACKNOWLEDGED = 1.0
-"""Seconds for which what has rung waits for the answer to a write of ours that may have been it."""
+"""Seconds for which what has rung waits for the answers to writes of ours that may have been it."""
+
+RESTED = 5.0
+"""Seconds since it was read last after which a node is read compressed. Nobody else is in a hurry then, and all of it
+was sent for a change or two: what a change costs shall not grow with its node."""
 
 REST = 10.0
 REST_MOST = 600.0
@@ -68,7 +73,7 @@ class Watched:
     connection: str
     servers: Servers
     actual: Actual
-    own: OwnWrites
+    in_flight: InFlight
     on_read: Callable[[AbstractSet[Key]], None]
     on_state: Callable[[], None]
 
@@ -95,7 +100,6 @@ class NodeWatch:
         self._backoff = Backoff(*RETRY, random.random)
         self._hurry = asyncio.Event()
         self._since = [0.0, 0.0]
-        self._answered = asyncio.Event()
         self._believed_at = 0.0
         self._rests: asyncio.TimerHandle | None = None
         self._read_at = 0.0
@@ -106,10 +110,6 @@ class NodeWatch:
         """What is known may be wrong: read it soon."""
         self._hurry.set()
         self._rung.set()
-
-    def answered(self) -> None:
-        """A write of ours that may change the node has its answer."""
-        self._answered.set()
 
     async def run(self) -> None:
         """Watch for ever, whatever Consul answers; a passing node until nothing of ours is left there."""
@@ -162,14 +162,12 @@ class NodeWatch:
             self._indexes[which], self._since[which] = told, now
 
     async def _judge(self, ring: Ring) -> Whose:
-        """Whose change it is. What is on its way may be it: then only the answer tells."""
-        own = self._watched.own
-        if own.is_sending(self.book.node):
-            self._answered.clear()
-            with suppress(TimeoutError):
-                async with asyncio.timeout(ACKNOWLEDGED):
-                    await self._answered.wait()
-        whose = own.whose(ring)
+        """Whose change it is. What is on its way may be it, or stand before it in the log: then only answers tell."""
+        in_flight = self._watched.in_flight
+        whose = in_flight.own.whose(ring)
+        if whose is not Whose.OURS:
+            await in_flight.settled(ACKNOWLEDGED)
+            whose = in_flight.own.whose(ring)
         if whose is Whose.FOREIGN:
             self._hurry.set()
         return whose
@@ -207,8 +205,8 @@ class NodeWatch:
         book, servers = self.book, self._watched.servers
         began, at = self._watched.actual.begin(), time.monotonic()
         params = () if self.sound else CONSISTENT
-        services = whole(self._paths[0], await servers.get(self._paths[0], params))
-        checks = whole(self._paths[1], await servers.get(self._paths[1], params))
+        rested = self._seen and at - self._read_at > RESTED
+        services, checks = [whole(path, await servers.get(path, params, compressed=rested)) for path in self._paths]
         row, service_rows = catalog_wire.decode_services(services)
         self._refuse_foreign(row)
         check_rows = catalog_wire.decode_checks(checks)

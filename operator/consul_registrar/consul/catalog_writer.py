@@ -11,7 +11,6 @@ replaces: a process that wakes late, or writes on an old read, changes nothing.
 """
 
 import logging
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import replace
@@ -31,9 +30,10 @@ from consul_registrar.consul.catalog_wire import (
     node_op,
 )
 from consul_registrar.consul.errors import ConsulError, Invalid, NotSent, OutcomeUnknown, Stale
-from consul_registrar.consul.own_writes import OwnWrites
+from consul_registrar.consul.in_flight import InFlight
 from consul_registrar.consul.virtual import node_meta
 from consul_registrar.model import Reason
+from consul_registrar.together import results
 
 log = logging.getLogger(__name__)
 
@@ -52,7 +52,7 @@ class CatalogWriter:
         datacenter: str,
         servers: Servers,
         watches: Mapping[str, NodeWatch],
-        own: OwnWrites,
+        in_flight: InFlight,
         may_write: Callable[[], bool],
         version: Callable[[], str],
         made: Callable[[str, ConsulError | None], None],
@@ -61,10 +61,10 @@ class CatalogWriter:
         self._datacenter = datacenter
         self._servers = servers
         self._watches = watches
-        self._own = own
+        self._in_flight = in_flight
         self._may_write = may_write
         self._made = made
-        self._ported = PortedWriter(datacenter, servers, watches, own, may_write, version, self._transact)
+        self._ported = PortedWriter(datacenter, servers, watches, in_flight, may_write, version, self._transact)
 
     async def apply(self, changes: Sequence[Change]) -> list[ConsulError | None]:
         """Write; outcomes in the order of the changes. Those of one instance are sent one after the other."""
@@ -72,8 +72,7 @@ class CatalogWriter:
         for wave in batch.waves(changes):
             units = list(self._units(wave, outcomes))
             plain = [unit for unit in units if not unit.ported]
-            for request in batch.pack(plain, self._needs(plain).keys()):
-                await self._commit(request, outcomes)
+            await self._commit_all(batch.pack(plain, self._needs(plain).keys()), outcomes)
             await self._register([unit for unit in units if unit.ported], outcomes)
         return [outcomes[at] for at in range(len(changes))]
 
@@ -91,6 +90,20 @@ class CatalogWriter:
                 yield Unit(at, change, batch.operations(change, watch.book))
             except ConsulError as error:
                 outcomes[at] = error
+
+    async def _commit_all(self, requests: Sequence[Sequence[Unit]], outcomes: Outcomes) -> None:
+        """Side by side, but for two that would make one node, and what Consul tells no number of."""
+        beside: list[Sequence[Unit]] = []
+        after: list[Sequence[Unit]] = []
+        made: set[str] = set()
+        for units in requests:
+            makes = self._needs(units).keys()
+            is_told = any(op.answered for unit in units for op in unit.ops)
+            (beside if is_told and not makes & made else after).append(units)
+            made |= makes
+        await results(self._commit(units, outcomes) for units in beside)
+        for units in after:
+            await self._commit(units, outcomes)
 
     async def _commit(self, units: Sequence[Unit], outcomes: Outcomes) -> None:
         """Send until each of them has an outcome."""
@@ -126,17 +139,12 @@ class CatalogWriter:
         return self._sift(units, refused, outcomes)
 
     async def _transact(self, body: bytes, nodes: AbstractSet[str]) -> Verdict:
-        """Who watches these nodes is told afterwards what of their changes is our doing."""
-        self._own.sending(nodes)
-        try:
+        """What of the changes of these nodes is our doing is known afterwards."""
+        with self._in_flight.request() as told:
             verdict = decode_verdict(await self._servers.transact(body))
             if not verdict.Errors:
-                self._own.wrote(verdict.index, nodes, time.monotonic())
+                told(verdict.index, nodes)
             return verdict
-        finally:
-            self._own.sending(())
-            for node in nodes:
-                self._watches[node].answered()
 
     def _sift(self, units: Sequence[Unit], refused: Mapping[int, Fault], outcomes: Outcomes) -> list[Unit]:
         """What is left of a refused request: what is not to blame, and what the making of its node will mend."""

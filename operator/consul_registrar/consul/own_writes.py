@@ -1,9 +1,9 @@
 """Decides whether a change of a node that Consul tells of can only be ours; pure, the clock is an argument.
 
-Consul's log gives each write the next number, whoever makes it. Our transactions leave one after the other, and each
-answer names its number (not that of one that only removes). So where, counted on from an earlier transaction of ours,
-nothing but our own fits up to the number that a query tells, the log holds nothing else in between, and no change of
-anybody else's can hide behind ours.
+Consul's log gives each write the next number, whoever makes it, and each answer names its own (but that of one that
+only removes, which leaves alone). So where, counted on from an earlier transaction of ours, nothing but our own fits up
+to the number that a query tells, the log holds nothing else in between, and no change of anybody else's can hide behind
+ours. What has left and has no answer yet is missing in that count: then nothing is proven (`in_flight.py`).
 
 How far back that count must reach: a waiting query is woken as soon as its node changes, so what was written `WOKEN`
 seconds before would have rung by itself. Where the count has a gap the change is ours, and perhaps not alone. Nothing
@@ -46,7 +46,7 @@ class Ring:
 
 
 class OwnWrites:
-    """The transactions of one connection, in the order in which they were acknowledged, which is the log's."""
+    """The acknowledged transactions of one connection, in the order of Consul's log."""
 
     def __init__(self) -> None:
         self._floor: list[int] = []  # the highest number told up to each of them: its own, where it told one
@@ -54,29 +54,36 @@ class OwnWrites:
         self._nodes: list[frozenset[str]] = []
         self._last: dict[str, float] = {}
         self._last_unnamed: dict[str, float] = {}
-        self._sending: frozenset[str] = frozenset()
 
-    def sending(self, nodes: Iterable[str]) -> None:
-        """A transaction is on its way that changes these nodes; none: no more."""
-        self._sending = frozenset(nodes)
+    @property
+    def highest(self) -> int:
+        """The highest number that was told; 0: none was."""
+        return self._floor[-1] if self._floor else 0
 
-    def is_sending(self, node: str) -> bool:
-        """Whether what has rung may be a write that isn't acknowledged yet."""
-        return node in self._sending
-
-    def wrote(self, index: int, nodes: Iterable[str], now: float) -> None:
-        """A transaction was acknowledged. `index`: the highest that it told of, 0: none.
+    def wrote(self, index: int, nodes: Iterable[str], now: float, after: int, *, alone: bool = True) -> None:
+        """A transaction was acknowledged. `index`: the highest that it told of, 0: none. `after`: what was `highest`
+        when it left; `alone`: no other was on its way meanwhile.
 
         What was written as it stood keeps its old number, which isn't the transaction's.
         """
-        highest = self._floor[-1] if self._floor else 0
-        self._floor.append(max(index, highest))
-        self._times.append(now)
-        self._nodes.append(frozenset(nodes))
-        last = self._last if index > highest else self._last_unnamed
-        last.update(dict.fromkeys(self._nodes[-1], now))
+        named, changed = index > after, frozenset(nodes)
+        if not named and not alone:  # its place among the others isn't known, so nothing can be counted
+            self._drop(len(self._floor))
+        self._insert(index if named else self.highest, changed, now)
+        last = self._last if named else self._last_unnamed
+        last.update(dict.fromkeys(changed, now))
         if len(self._floor) > KEPT:
-            del self._floor[: KEPT // 2], self._times[: KEPT // 2], self._nodes[: KEPT // 2]
+            self._drop(KEPT // 2)
+
+    def _insert(self, index: int, nodes: frozenset[str], now: float) -> None:
+        """At its place in the log; what stands before another was written no later than that."""
+        at = bisect_right(self._floor, index)
+        self._floor.insert(at, index)
+        self._times.insert(at, min(now, self._times[at]) if at < len(self._times) else now)
+        self._nodes.insert(at, nodes)
+
+    def _drop(self, count: int) -> None:
+        del self._floor[:count], self._times[:count], self._nodes[:count]
 
     def whose(self, ring: Ring) -> Whose:
         """Whose change a query tells of."""

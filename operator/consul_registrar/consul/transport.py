@@ -8,7 +8,7 @@ otherwise. What an HTTP answer means is `answers.py`'s decision; no environment 
 import asyncio
 import ssl
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TypeVar
 from urllib.parse import quote, urlencode
@@ -41,6 +41,9 @@ KEEPALIVE = 60.0
 
 PLAIN = {"Accept-Encoding": "identity"}
 """Consul would compress every long answer; for it and us that costs more than sending it within a datacenter."""
+
+COMPRESSED = {"Accept-Encoding": "gzip"}
+"""For what is long and seldom read."""
 
 RETRY = (0.5, 5.0)
 """Seconds between two tries to reach Consul: at first, and at most."""
@@ -105,11 +108,11 @@ class Transport(HTTPClient):  # type: ignore[misc]  # py-consul is untyped
 
     async def get(
         self, callback: Callable[[Answer], T], path: str, params: Params | None = None, headers: object = None,
-        raw: bool = False,
+        raw: bool = False, *, compressed: bool = False,
     ) -> T:  # fmt: skip
         """Read. With an `index` among the parameters it is a blocking query, and waits as long as it may take."""
         del headers, raw  # the token is this class's alone, and bodies are bytes
-        return callback(await self._ask("GET", path, params or ()))
+        return callback(await self._ask("GET", path, params or (), encoding=COMPRESSED if compressed else PLAIN))
 
     async def put(
         self, callback: Callable[[Answer], T], path: str, params: Params | None = None, data: str | bytes = b"",
@@ -140,11 +143,13 @@ class Transport(HTTPClient):  # type: ignore[misc]  # py-consul is untyped
             await self._session.close()
             self._session = None
 
-    async def _ask(self, method: str, path: str, params: Params, data: str | bytes = b"") -> Answer:
+    async def _ask(
+        self, method: str, path: str, params: Params, data: str | bytes = b"", *, encoding: Mapping[str, str] = PLAIN
+    ) -> Answer:
         request = Request(method, path, str(self.endpoint))
         if self._closed:
             raise _given_up(request)
-        headers = self._headers()
+        headers = self._headers(encoding)
         body = data.encode() if isinstance(data, str) else data
         try:
             answer = await self._send(request, params, body, headers)
@@ -178,11 +183,11 @@ class Transport(HTTPClient):  # type: ignore[misc]  # py-consul is untyped
             self._session = aiohttp.ClientSession(connector=connector, cookie_jar=aiohttp.DummyCookieJar())
         return self._session
 
-    def _headers(self) -> dict[str, str]:
+    def _headers(self, encoding: Mapping[str, str]) -> dict[str, str]:
         token = read_token(self._access, self.endpoint)
         if token != self._token:
             self._token, self._token_since = token, time.monotonic()
-        return PLAIN | ({"X-Consul-Token": token} if token else {})
+        return {**encoding, **({"X-Consul-Token": token} if token else {})}
 
     def _judge(self, failed: ConsulError) -> ConsulError:
         """An unknown token may be one that is too new for a lagging server: for a while only time is needed."""

@@ -14,6 +14,7 @@ from catalog_world import Catalog, Running, recorded, running, to, transactions
 from consul_world import WEB, deregister, eventually, readiness, register, tcp
 
 from consul_registrar.consul import NotSent
+from consul_registrar.consul.wire import decode_self
 from consul_registrar.model import CONNECTING, Health, Reason
 
 
@@ -167,6 +168,40 @@ async def test_what_was_taken_for_ours_is_read_once_the_node_rests(catalog, monk
         await asyncio.sleep(2)
         assert len(reads()) <= 2
         assert registry.changed == []
+
+
+async def test_a_node_is_read_compressed_once_it_has_rested(catalog, monkeypatch):
+    """What a change costs after a calm shall not grow with its node; while much changes, compressing costs more."""
+    encodings: dict[str, list[str]] = {}
+
+    async def notes(request: Any) -> Any:
+        if request.path.startswith("/v1/catalog/node-services/") and "index" not in request.query:
+            encodings.setdefault(request.path, []).append(request.headers["Accept-Encoding"])
+
+    async with recorded(catalog.consul, notes) as way, running(to(f"http://127.0.0.1:{way.port}")) as registry:
+
+        async def read_after(rested: float) -> str:
+            monkeypatch.setattr("consul_registrar.consul.catalog_watch.RESTED", rested)
+            encodings.clear()
+            catalog.remove(one.node, ServiceID=one.id)
+            await registry.told("u1")
+            await registry.converges(one)
+            registry.changed.clear()
+            return encodings[path][0]
+
+        await registry.is_ready()
+        (one,) = await _written(registry, "u1")
+        path = f"/v1/catalog/node-services/{one.node}"
+        assert set(encodings[path]) == {"identity"}
+        assert await read_after(rested=0.1) == "gzip"
+        assert await read_after(rested=600) == "identity"
+    async with running(to(catalog.consul.http_addr)) as registry:
+        await registry.is_ready()
+        plain, packed = [await registry.registry._servers.get(path, compressed=packs) for packs in (False, True)]
+        assert plain.body == packed.body  # which is short: Consul leaves it as it is
+        long = await registry.registry._servers.get("/v1/agent/self", compressed=True)
+        assert long.headers["Content-Encoding"] == "gzip"
+        assert decode_self(long).datacenter == "dc1"
 
 
 async def test_nothing_is_asked_or_written_while_nothing_changes(catalog):

@@ -6,7 +6,9 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from aiohttp import web
 from catalog_world import Catalog, Running, recorded, running, to, transactions
+from consul_faults import passed_on
 from consul_world import CLUSTER, deregister, meta, readiness, register, tcp
 
 from consul_registrar.changes import Cause, Deregister, DropCheck, Feed, Register
@@ -162,6 +164,38 @@ async def test_five_hundred_instances_take_eight_transactions(catalog):
         assert all(len(each) <= 128 for each in sent)
         assert sum(len(catalog.services(node)) for node in registry.registry._nodes.names) == 500
         assert not any(registry.planned(one) for one in wanted)
+
+
+async def test_what_is_many_transactions_goes_to_consul_side_by_side(catalog):
+    """One after the other each would wait for Consul's way to the disk of the one before."""
+    together: list[int] = []
+    under_way = 0
+
+    async def counts(request: Any) -> web.Response | None:
+        nonlocal under_way
+        if request.path != "/v1/txn":
+            return None
+        under_way += 1
+        together.append(under_way)
+        await asyncio.sleep(0.1)
+        answer = await passed_on(request, catalog.consul.http_addr)
+        under_way -= 1
+        return answer
+
+    async with recorded(catalog.consul, counts) as way, running(to(f"http://127.0.0.1:{way.port}")) as registry:
+        await registry.is_ready()
+        first, *rest = (registry.web(f"u{number}") for number in range(257))
+        await registry.write(*map(register, rest))  # makes the nodes: who makes one goes before the others on it
+        together.clear()
+        await registry.write(*(register(replace(one, port=1)) for one in rest))
+        assert max(together) == 4
+        gone = [deregister(one) for one in rest[:128]]
+        together.clear()
+        await registry.write(*gone, *(register(replace(one, port=2)) for one in rest[128:]), register(first))
+        assert together[-1] == 1  # Consul tells no number of what only removes: it goes alone
+        stand = {one.id for one in (first, *rest[128:])}
+        assert {row for node in registry.registry._nodes.names for row in catalog.services(node)} == stand
+        assert not any(registry.planned(replace(one, port=2)) for one in rest[128:])
 
 
 async def test_two_changes_of_one_instance_are_sent_in_order(registry, catalog):

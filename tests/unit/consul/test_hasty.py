@@ -14,7 +14,7 @@ from consul_registrar.consul.book import Book
 from consul_registrar.consul.catalog_book import CatalogBook
 from consul_registrar.consul.catalog_servers import Servers
 from consul_registrar.consul.catalog_watch import NodeWatch, Watched
-from consul_registrar.consul.own_writes import OwnWrites
+from consul_registrar.consul.in_flight import InFlight
 from consul_registrar.consul.transport import Transport
 from consul_registrar.consul.wire import Identity, Reader
 
@@ -43,7 +43,7 @@ class Hasty:
 
 
 class HastyServers(Hasty):
-    async def get(self, path: str, _: object = ()) -> Answer:  # type: ignore[override]
+    async def get(self, path: str, _: object = (), **_how: object) -> Answer:  # type: ignore[override]
         return self._answer(path)
 
 
@@ -69,6 +69,6 @@ async def test_an_agent_that_answers_at_once(headers: dict[str, str]) -> None:
 async def test_servers_that_answer_at_once(headers: dict[str, str]) -> None:
     hasty, actual = HastyServers(headers), Actual("tests", "default")
     book = CatalogBook("node-1", "tests", "default", actual, {})
-    watched = Watched("tests", "default", cast("Servers", hasty), actual, OwnWrites(), lambda _: None, lambda: None)
+    watched = Watched("tests", "default", cast("Servers", hasty), actual, InFlight(), lambda _: None, lambda: None)
     await watched_for_a_while(NodeWatch(book, watched))
     assert 2 <= hasty.waited <= MOST

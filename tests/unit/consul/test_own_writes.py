@@ -14,7 +14,7 @@ def written(*writes: tuple[int, str, float]) -> OwnWrites:
     """Transactions: the number that was told (0: none), the node, when."""
     own = OwnWrites()
     for index, node, at in writes:
-        own.wrote(index, [node], at)
+        own.wrote(index, [node], at, own.highest)
     return own
 
 
@@ -88,12 +88,21 @@ def test_what_is_written_as_it_stood_has_no_number_of_its_own() -> None:
     assert own.whose(ring("a", 102, 1.06)) is Whose.OURS
 
 
-def test_a_write_on_its_way_is_known() -> None:
-    own = OwnWrites()
-    own.sending(["a"])
-    assert (own.is_sending("a"), own.is_sending("b")) == (True, False)
-    own.sending([])
-    assert not own.is_sending("a")
+def test_of_two_that_left_together_the_later_may_be_answered_first() -> None:
+    own = written((100, "a", 0.5))
+    own.wrote(102, ["c"], 1.0, 100, alone=False)
+    assert own.whose(ring("c", 102, 1.01)) is Whose.MIXED
+    own.wrote(101, ["b"], 1.02, 100, alone=False)
+    assert own.whose(ring("c", 102, 1.03)) is Whose.OURS
+    assert own.whose(ring("b", 101, 1.03)) is Whose.OURS
+
+
+def test_what_has_no_number_has_no_place_among_those_that_left_with_it() -> None:
+    own = written((100, "a", 0.5))
+    own.wrote(0, ["b"], 1.0, 100, alone=False)
+    own.wrote(102, ["c"], 1.01, 100, alone=False)
+    assert own.whose(ring("c", 102, 1.02)) is Whose.MIXED
+    assert own.whose(ring("b", 101, 1.02)) is not Whose.OURS
 
 
 def test_little_is_remembered() -> None:
@@ -119,9 +128,35 @@ def test_nobody_elses_change_stays_hidden(entries: list[tuple[str, str]], seed: 
         now += pause
         untold[node].append((index, now, kind == "foreign"))
         if kind != "foreign":
-            own.wrote(index if kind == "set" else 0, [node], now)
+            own.wrote(index if kind == "set" else 0, [node], now, own.highest)
         for each, changes in untold.items():
             if changes and (chance.random() < 0.5 or now + pause > changes[0][1] + WOKEN):
                 whose = own.whose(ring(each, changes[-1][0], now + 0.0001, since=told[each]))
                 assert whose is not Whose.OURS or not any(foreign for _, _, foreign in changes)
                 untold[each], told[each] = [], now
+
+
+FLIGHTS = st.lists(st.lists(st.tuples(st.sampled_from("ab"), st.booleans()), min_size=1, max_size=4), max_size=12)
+
+
+@given(FLIGHTS, st.integers(0, 2**32), st.floats(0.0005, 0.2))
+def test_nor_where_several_are_on_their_way_at_a_time(
+    flights: list[list[tuple[str, bool]]], seed: int, pause: float
+) -> None:
+    """Those of one flight leave together and are answered in any order; others' writes stand between them."""
+    chance, own, now, index = random.Random(seed), written((100, "", 0.5)), 10.0, 100
+    told = {"a": 0.0, "b": 0.0}
+    for flight in flights:
+        now += pause
+        numbered = list(enumerate(flight, index + 1))
+        index, after = index + len(flight), own.highest
+        ours = [(number, node) for number, (node, foreign) in numbered if not foreign]
+        chance.shuffle(ours)
+        for number, node in ours:
+            own.wrote(number, [node], now, after, alone=len(ours) == 1)
+        for each in ("a", "b"):
+            changes = [(number, foreign) for number, (node, foreign) in numbered if node == each]
+            if changes:
+                whose = own.whose(ring(each, changes[-1][0], now + 0.0001, since=told[each]))
+                assert whose is not Whose.OURS or not any(foreign for _, foreign in changes)
+                told[each] = now

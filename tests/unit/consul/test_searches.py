@@ -24,7 +24,7 @@ class Servers:
     def __init__(self) -> None:
         self.searches: list[float] = []
 
-    async def get(self, path: str, params: Any = ()) -> Answer:
+    async def get(self, path: str, params: Any = (), **_: Any) -> Answer:
         if path == "/v1/catalog/nodes":
             self.searches.append(elapsed())
             if len(self.searches) <= BREAKS:
