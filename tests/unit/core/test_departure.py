@@ -1,37 +1,32 @@
 """How a deleted registration goes: at once when it can, without haste while it can't."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
 
 from consul_registrar.changes import Change
 from consul_registrar.consul.errors import ConsulError, Denied, NotSent
-from consul_registrar.objects import FINALIZER
-from unit.core.build import NOW, body, pod, reason
+from unit.core.build import NOW, body, reason
 from unit.core.instant import elapsed, instantly
 from unit.core.shell import World
+from unit.core.situations import HELD, registered
 
-HELD = {"finalizers": [FINALIZER]}
 
-
-async def deleted(world: World, *names: str) -> None:
-    """The registration stands with these Pods, and is deleted."""
-    world.apply(body(**HELD))
-    for name in names:
-        world.run_pod(pod(name))
-    await asyncio.sleep(1)
-    assert len(world.consul.held) == len(names)
-    world.apply(body(deletionTimestamp=NOW, **HELD))
+@asynccontextmanager
+async def deleted(*pods: str, world: World | None = None) -> AsyncIterator[World]:
+    """The registration stood with these Pods, and has been deleted just now."""
+    async with registered(*pods, world=world) as world:
+        world.apply(body(deletionTimestamp=NOW, **HELD))
+        yield world
 
 
 @pytest.mark.parametrize(("error", "most"), [(Denied(reason("PermissionDenied")), 5), (NotSent(reason("Refused")), 16)])
 @instantly
 async def test_while_a_removal_fails_it_is_tried_no_more_often_than_anything_that_fails(error: Any, most: int) -> None:
-    world = World()
-    async with world.running():
-        await deleted(world, "web-1")
+    async with deleted() as world:
         world.consul.errors = [error] * 10_000
         await asyncio.sleep(90)
         assert 10_000 - len(world.consul.errors) <= most
@@ -51,8 +46,7 @@ async def test_who_cannot_be_asked_what_is_left_is_asked_ever_less_often() -> No
         return ["agent-2"]
 
     world.consul.out_of_reach = out_of_reach  # type: ignore[method-assign]
-    async with world.running():
-        await deleted(world, "web-1")
+    async with deleted(world=world):
         await asyncio.sleep(300)
         assert 30 <= len(asked) <= 110
         assert world.cluster.ready == ("False", "DeregistrationBlocked")
@@ -70,8 +64,7 @@ async def test_many_that_go_with_their_registration_are_each_looked_at_a_few_tim
         gone = elapsed()
         return outcomes
 
-    async with world.running():
-        await deleted(world, *names)
+    async with deleted(*names, world=world):
         world.consul.apply = apply  # type: ignore[method-assign]
         before = world.queue.numbers().adds
         while not world.cluster.finalizers:  # noqa: ASYNC110 - in the time of the loop
@@ -92,8 +85,7 @@ async def test_whether_it_goes_with_its_definition_is_asked_once_for_all_its_ins
         return False
 
     world.cluster.definition_leaves = definition_leaves  # type: ignore[method-assign]
-    async with world.running():
-        await deleted(world, *(f"web-{number}" for number in range(50)))
+    async with deleted(*(f"web-{number}" for number in range(50)), world=world):
         await asyncio.sleep(5)
     assert (world.consul.held, set(world.cluster.finalizers)) == ([], {"removed"})
     assert len(asked) <= 2

@@ -4,12 +4,11 @@ import asyncio
 from dataclasses import replace
 
 from consul_registrar.changes import Cause, Deregister, Register
-from consul_registrar.objects import FINALIZER
-from unit.core.build import body, of_pods, pod
+from unit.core.build import body, pod
 from unit.core.instant import elapsed, instantly
 from unit.core.shell import World
+from unit.core.situations import HELD, of_consuls
 
-HELD = {"finalizers": [FINALIZER]}
 PODS = [pod(f"web-{number}", ip=f"10.0.0.{number + 1}") for number in range(100)]
 
 
@@ -52,8 +51,7 @@ async def test_what_is_gone_goes_before_what_waits() -> None:
 async def test_a_limit_is_of_one_connection_alone() -> None:
     world = World(default={}, slow={"limits": {"writesPerSecond": 1}})
     async with world.running():
-        both = [{"name": "slow"}, {"name": "default"}]
-        world.apply(body(of_pods(consulRefs=both), **HELD))
+        world.apply(body(of_consuls("slow", "default"), **HELD))
         for one in PODS:
             world.run_pod(one)
         await asyncio.sleep(3.0)

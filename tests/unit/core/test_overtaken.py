@@ -9,12 +9,12 @@ import pytest
 from consul_registrar.changes import Cause, Change, Deregister
 from consul_registrar.consul.errors import ConsulError
 from consul_registrar.model import RegistrationKey
-from consul_registrar.objects import FINALIZER, Registration
+from consul_registrar.objects import Registration
 from unit.core.build import body, of_endpoints, of_pods, of_service, pod, service, slices
 from unit.core.instant import instantly
 from unit.core.shell import FakeRegistry, World
+from unit.core.situations import HELD, applied, registered
 
-HELD = {"finalizers": [FINALIZER]}
 OTHER = {"app": "other"}
 
 
@@ -32,19 +32,9 @@ def removed(world: World) -> list[str]:
     return [change.instance.service for change in world.consul.written if isinstance(change, Deregister)]
 
 
-async def stands(world: World, *names: str) -> None:
-    world.apply(body(**HELD))
-    for name in names:
-        world.run_pod(pod(name))
-    await asyncio.sleep(1)
-    assert len(world.consul.held) == len(names)
-
-
 @instantly
 async def test_a_pod_that_is_selected_again_while_its_removal_waits_for_its_turn_stays() -> None:
-    world = World()
-    async with world.running():
-        await stands(world, "web-1", "web-2")
+    async with registered("web-1", "web-2") as world:
         world.consul.apply = slowly(world.consul, 5)  # type: ignore[method-assign]
         world.run_pod(pod("web-1", version=2, labels=OTHER))
         await asyncio.sleep(1)
@@ -59,22 +49,19 @@ async def test_a_pod_that_is_selected_again_while_its_removal_waits_for_its_turn
 @instantly
 async def test_a_pod_that_is_selected_again_while_its_removal_is_being_confirmed_stays() -> None:
     world = World()
-    ask = world.cluster.registration
+    ask, read = world.cluster.registration, world.cluster.pod
 
     async def answers_late(key: RegistrationKey) -> Registration | None:
         found = await ask(key)
         await asyncio.sleep(3)
         return found
 
-    async with world.running():
-        await stands(world, "web-1")
+    async def as_it_was(namespace: str, name: str) -> Any:
+        await read(namespace, name)
+        return pod("web-1", version=2, labels=OTHER)
+
+    async with registered(world=world):
         world.cluster.registration = answers_late  # type: ignore[method-assign]
-        read = world.cluster.pod
-
-        async def as_it_was(_: str, __: str) -> Any:
-            await read(_, __)
-            return pod("web-1", version=2, labels=OTHER)
-
         world.cluster.pod = as_it_was  # type: ignore[method-assign]
         world.run_pod(pod("web-1", version=2, labels=OTHER))
         await asyncio.sleep(3)
@@ -86,11 +73,7 @@ async def test_a_pod_that_is_selected_again_while_its_removal_is_being_confirmed
 @pytest.mark.parametrize("spec", [of_pods, of_endpoints])
 @instantly
 async def test_a_name_that_comes_back_while_another_is_being_registered_never_leaves(spec: Any) -> None:
-    world = World()
-    async with world.running():
-        world.apply(body(spec(service={"name": "one"}), **HELD))
-        world.run_pod(pod())
-        await asyncio.sleep(1)
+    async with applied(spec=spec(service={"name": "one"})) as world:
         world.consul.apply = slowly(world.consul, 5)  # type: ignore[method-assign]
         world.apply(body(spec(service={"name": "two"}), generation=4, **HELD))
         await asyncio.sleep(2)
@@ -101,9 +84,7 @@ async def test_a_name_that_comes_back_while_another_is_being_registered_never_le
 
 @instantly
 async def test_what_is_gone_is_removed_although_it_had_to_wait() -> None:
-    world = World()
-    async with world.running():
-        await stands(world, "web-1", "web-2")
+    async with registered("web-1", "web-2") as world:
         world.consul.apply = slowly(world.consul, 5)  # type: ignore[method-assign]
         world.run_pod(pod("web-2", version=2, ready=False))
         await asyncio.sleep(1)
@@ -115,9 +96,7 @@ async def test_what_is_gone_is_removed_although_it_had_to_wait() -> None:
 @pytest.mark.parametrize("gone", [{"deleting": True}, {"phase": "Failed"}])
 @instantly
 async def test_a_pod_that_is_gone_before_its_turn_comes_is_never_registered(gone: Any) -> None:
-    world = World()
-    async with world.running():
-        await stands(world, "web-1")
+    async with registered() as world:
         world.consul.apply = slowly(world.consul, 5)  # type: ignore[method-assign]
         world.run_pod(pod("web-1", version=2, ready=False))
         await asyncio.sleep(1)
@@ -133,9 +112,7 @@ async def test_a_pod_that_is_gone_before_its_turn_comes_is_never_registered(gone
 @instantly
 async def test_what_is_being_registered_while_its_registration_is_edited_does_not_stay(labels: Any) -> None:
     """It neither stood nor was it counted when the edit was looked at. None: it is edited to have endpoints."""
-    world = World()
-    async with world.running():
-        await stands(world, "web-1")
+    async with registered() as world:
         world.consul.apply = slowly(world.consul, 5)  # type: ignore[method-assign]
         world.run_pod(pod("web-2"))
         await asyncio.sleep(1)

@@ -9,7 +9,7 @@ from consul_registrar.desired import Kept, Present, desired
 from unit.core.build import NOW, OLD, body, facts, instance, of_pods, pod
 from unit.core.instant import instantly
 from unit.core.shell import World
-from unit.core.test_loop import HELD, passes
+from unit.core.situations import HELD, passes
 
 EACH = of_pods(service={"name": "$(metadata.labels['svc'])", "port": 8080})
 

@@ -8,14 +8,11 @@ import pytest
 from consul_registrar.consul.errors import Denied
 from consul_registrar.kube import Forbidden, Unavailable
 from consul_registrar.model import Gate, Health, Pod
-from consul_registrar.objects import FINALIZER
 from unit.core.build import body, of_pods, pod, reason
 from unit.core.instant import elapsed, instantly
 from unit.core.shell import World
-from unit.core.test_loop import passes
+from unit.core.situations import HELD, passes
 from unit.core.test_readiness_gate import THROUGH
-
-HELD = {"finalizers": [FINALIZER]}
 
 
 def gated(**fields: Any) -> Pod:

@@ -12,7 +12,7 @@ from consul_registrar.rivals import rivals
 from unit.core.build import NOW, OLD, body, facts, of_pods, pod, reason, registration
 from unit.core.instant import instantly
 from unit.core.shell import World
-from unit.core.test_loop import HELD, passes
+from unit.core.situations import HELD, passes
 
 WEB = {"service": {"name": "web", "port": 8080}}
 FIRST = RegistrationKey("shop", "first")

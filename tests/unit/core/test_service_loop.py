@@ -8,22 +8,17 @@ import pytest
 from consul_registrar import service_cache
 from consul_registrar.changes import Cause, Deregister, Feed
 from consul_registrar.model import Health
-from consul_registrar.objects import FINALIZER
 from consul_registrar.services import EndpointSlice
 from unit.core.build import body, connection, node, of_service, service, slices
 from unit.core.instant import instantly
 from unit.core.shell import World
+from unit.core.situations import HELD, causes
 
-HELD = {"finalizers": [FINALIZER]}
 SETTLED = 5.0
 
 
 def known(world: World) -> dict[str, Health]:
     return {i.address: i.health for i in world.consul.held}
-
-
-def causes(world: World) -> list[Cause]:
-    return [change.cause for change in world.consul.written]
 
 
 def on(*names: str) -> list[Any]:

@@ -4,12 +4,11 @@ import asyncio
 
 from consul_registrar.changes import Cause, Deregister, Register
 from consul_registrar.model import Key
-from consul_registrar.objects import FINALIZER
 from unit.core.build import KEY, body, pod
 from unit.core.instant import instantly
 from unit.core.shell import World
+from unit.core.situations import HELD
 
-HELD = {"finalizers": [FINALIZER]}
 MANY = [pod(uid=f"uid-{number}", name=f"web-{number}") for number in range(40)]
 
 

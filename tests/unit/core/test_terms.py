@@ -13,7 +13,7 @@ from consul_registrar.terms import CheckTerms, owner_by_pattern, refused_check, 
 from unit.core.build import NOW, OLD, body, endpoint, instance, node, of_endpoints, of_pods, pod, registration, spec_of
 from unit.core.instant import instantly
 from unit.core.shell import World
-from unit.core.test_loop import HELD, passes
+from unit.core.situations import HELD, passes
 
 BY_NAMESPACE = "$(metadata.namespace)-*"
 
