@@ -3,7 +3,6 @@
 Reads caches, and the API server afresh where an absence is to be confirmed. Decides nothing.
 """
 
-import asyncio
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Protocol
@@ -22,6 +21,7 @@ from consul_registrar.exposure import subjects_of
 from consul_registrar.facts import Facts
 from consul_registrar.model import Instance, Key, Node, Owner, Pod, Reason, RegistrationKey
 from consul_registrar.objects import Registration
+from consul_registrar.once import Once
 from consul_registrar.rivals import rivals, wanted
 from consul_registrar.secret_values import SecretValues
 from consul_registrar.service_cache import source_of
@@ -53,9 +53,9 @@ class Gatherer:
         self._acceptance = acceptance
         self._fresh = fresh
         self._by_itself: dict[RegistrationKey, str] = {}
-        self._asked_of: dict[tuple[RegistrationKey, str], asyncio.Future[bool]] = {}
         self._refused: dict[tuple[RegistrationKey, str, str], int] = {}
-        self._asking: dict[tuple[str, str], asyncio.Future[Sequence[Instance]]] = {}
+        self._strangers: Once[tuple[str, str], Sequence[Instance]] = Once()
+        self._leaving: Once[tuple[RegistrationKey, str], bool] = Once()
 
     def facts(self, key: RegistrationKey, subject: str, registry: Registry) -> Facts:
         """What is known now, from the caches."""
@@ -169,11 +169,7 @@ class Gatherer:
         service = _name_of_its_own(self._alone(key, subject, registry)) if each else registration.service
         if not service:
             return ()
-        about = (registry.name, service)
-        if about not in self._asking:
-            self._asking[about] = asyncio.ensure_future(registry.strangers(service))
-            self._asking[about].add_done_callback(lambda _: self._asking.pop(about))
-        return tuple(await asyncio.shield(self._asking[about]))
+        return tuple(await self._strangers.ask((registry.name, service), lambda: registry.strangers(service)))
 
     async def afresh(self, facts: Facts) -> Facts:
         """The same facts, but registration and Pod or Service as the API server has them now. Raises Unconfirmed."""
@@ -203,10 +199,8 @@ class Gatherer:
         """
         key, uid = registration.key, registration.meta.uid
         if self._by_itself.get(key) != uid:
-            if (key, uid) not in self._asked_of:  # many subjects of a registration ask it together
-                self._asked_of[key, uid] = asyncio.ensure_future(self._fresh.definition_leaves())
-                self._asked_of[key, uid].add_done_callback(lambda _: self._asked_of.pop((key, uid)))
-            if await asyncio.shield(self._asked_of[key, uid]):
+            # Many subjects of a registration ask it together.
+            if await self._leaving.ask((key, uid), self._fresh.definition_leaves):
                 return True
             self._by_itself[key] = uid
         return False
