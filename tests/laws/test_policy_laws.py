@@ -124,12 +124,15 @@ class Play:
     def body(self, name: str, **metadata: Any) -> Any:
         spec = self.wanted[name]
         made = {
-            "service": {"port": spec["port"]},
+            "service": self.service(name),
             "pods": {"selector": {"matchLabels": {"app": spec["app"]}}},
             "suspend": spec["suspend"],
         }
         about = {"name": name, "generation": self.generation, "resourceVersion": str(self.generation)}
         return body(made, **about, finalizers=[FINALIZER], **metadata)
+
+    def service(self, name: str) -> dict[str, Any]:
+        return {"port": self.wanted[name]["port"]}
 
     def ends(self, one: Pod, *, seen: bool) -> None:
         del self.world.cluster.pods[one.namespace, one.name]

@@ -14,9 +14,8 @@ from hypothesis import strategies as st
 
 from consul_registrar.changes import Change, Register
 from consul_registrar.consul.errors import ConsulError, NotSent, OutcomeUnknown
-from consul_registrar.objects import FINALIZER
 from laws.test_policy_laws import NAMES, PODS, Play
-from unit.core.build import body, reason
+from unit.core.build import reason
 from unit.core.instant import instantly
 
 SPECS = st.fixed_dictionaries(
@@ -79,15 +78,8 @@ class Slow(Play):
         if isinstance(change, Register) and change.instance.subject not in known and owner:
             yield "its Pod is gone"
 
-    def body(self, name: str, **metadata: Any) -> Any:
-        spec = self.wanted[name]
-        made = {
-            "service": {"port": spec["port"], "name": _named(name, spec)},
-            "pods": {"selector": {"matchLabels": {"app": spec["app"]}}},
-            "suspend": spec["suspend"],
-        }
-        about = {"name": name, "generation": self.generation, "resourceVersion": str(self.generation)}
-        return body(made, **about, finalizers=[FINALIZER], **metadata)
+    def service(self, name: str) -> dict[str, Any]:
+        return super().service(name) | {"name": _named(name, self.wanted[name])}
 
     def named(self) -> set[tuple[str, str]]:
         """Which names stand for whom, of those that may be written."""

@@ -1,33 +1,21 @@
 """What becomes of requests whose connections are given up under them: whoever waits is told, and goes on."""
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 
 import pytest
 
 from consul_registrar.consul.errors import NotSent
 from consul_registrar.consul.transport import Access, Endpoint, Transport
+from unit.holding import holding
 
 
-@asynccontextmanager
-async def silent() -> AsyncIterator[Endpoint]:
-    """Somebody who takes requests and answers none."""
-    ends = asyncio.Event()
-
-    async def take(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        await ends.wait()
-        writer.close()
-
-    server = await asyncio.start_server(take, "127.0.0.1", 0)
-    async with server:
-        yield Endpoint("127.0.0.1", server.sockets[0].getsockname()[1])
-        ends.set()
+def nothing(_: bytes) -> bytes:
+    return b""
 
 
 async def test_who_waits_for_a_free_connection_is_told_when_none_comes_any_more() -> None:
-    async with silent() as endpoint:
-        transport = Transport(endpoint, Access(), connections=1)
+    async with holding(nothing) as port:
+        transport = Transport(Endpoint("127.0.0.1", port), Access(), connections=1)
         asking = [asyncio.create_task(transport.get(str, "/v1/status/leader")) for _ in range(3)]
         await asyncio.sleep(0.1)
         await transport.close()
@@ -36,8 +24,8 @@ async def test_who_waits_for_a_free_connection_is_told_when_none_comes_any_more(
 
 
 async def test_who_is_cancelled_while_waiting_for_a_connection_is_cancelled() -> None:
-    async with silent() as endpoint:
-        transport = Transport(endpoint, Access(), connections=1)
+    async with holding(nothing) as port:
+        transport = Transport(Endpoint("127.0.0.1", port), Access(), connections=1)
         asking = [asyncio.create_task(transport.get(str, "/v1/status/leader")) for _ in range(2)]
         await asyncio.sleep(0.1)
         asking[1].cancel()
