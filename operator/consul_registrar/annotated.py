@@ -78,7 +78,7 @@ def _pairs(text: str) -> dict[str, str]:
     return {key.strip(): value.strip() for key, _, value in pairs}
 
 
-def _checks(text: str) -> Any:
+def _checks(text: str) -> list[object]:
     try:
         found = json.loads(text)
     except ValueError as error:
@@ -95,7 +95,7 @@ def _port(text: str) -> int | str:
 
 
 #: Where each annotation goes, and how its text is read.
-_FIELDS: dict[str, tuple[tuple[str, ...], Callable[[str], Any]]] = {
+_FIELDS: dict[str, tuple[tuple[str, ...], Callable[[str], object]]] = {
     REGISTER: (("service", "port"), _port),
     f"{GROUP}/service-name": (("service", "name"), str),
     f"{GROUP}/service-tags": (("service", "tags"), _listed),
@@ -145,11 +145,11 @@ def _owner(workload: Workload) -> dict[str, Any]:
     return {"apiVersion": "apps/v1", "kind": kind, "name": name, "uid": workload.uid, "controller": True}
 
 
-def _hash(body: Mapping[str, Any]) -> str:
+def _hash(body: objects.Json) -> str:
     return hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest()[:16]
 
 
-def _judge(body: Mapping[str, Any]) -> None:
+def _judge(body: objects.Json) -> None:
     """What the API server would refuse is said in the words of the annotations."""
     metadata = body["metadata"] | {"uid": "", "resourceVersion": "0"}
     found = objects.registration({"metadata": metadata, "spec": body["spec"]}).spec
@@ -165,14 +165,14 @@ def _annotation_of(message: str) -> str:
     return ""
 
 
-def is_made_for(body: Mapping[str, Any], uid: str) -> bool:
+def is_made_for(body: objects.Json, uid: str) -> bool:
     """Whether a registration is the one that was made for the workload with this UID."""
     metadata = body.get("metadata") or {}
     owners = metadata.get("ownerReferences") or ()
     return MADE_FOR in (metadata.get("annotations") or {}) and any(owner.get("uid") == uid for owner in owners)
 
 
-def workload_of(body: Mapping[str, Any]) -> WorkloadKey | None:
+def workload_of(body: objects.Json) -> WorkloadKey | None:
     """The workload that a registration says it was made for, None where it was made by somebody."""
     metadata = body.get("metadata") or {}
     kind = (metadata.get("annotations") or {}).get(MADE_FOR)

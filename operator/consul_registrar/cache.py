@@ -7,14 +7,13 @@ follows from a change (`arrivals.py`) is decided elsewhere. One changed object c
 from collections.abc import Iterable, Mapping
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field, replace
-from typing import Any
 
 from consul_registrar.addresses import canonical
 from consul_registrar.api.connection import ConsulConnectionSpec
 from consul_registrar.api.selector import Selector
 from consul_registrar.model import Namespace, Node, Pod, Reason, RegistrationKey
 from consul_registrar.names import folded
-from consul_registrar.objects import Connection, Registration
+from consul_registrar.objects import Connection, Json, Registration
 from consul_registrar.selectors import selects
 from consul_registrar.service_cache import ServiceCache
 
@@ -200,7 +199,7 @@ class Cache:
             pods = self._pods_in.get(registration.key.namespace, {})
             selectors.put(registration.key, spec.pods.selector, pods.values())
 
-    def note_status(self, key: RegistrationKey, uid: str, status: Mapping[str, Any]) -> None:
+    def note_status(self, key: RegistrationKey, uid: str, status: Json) -> None:
         """We have written a status; the API server will tell of it too, a little later."""
         known = self.registrations.get(key)
         if known is not None and known.meta.uid == uid:
@@ -212,7 +211,7 @@ class Cache:
         if known is not None and known.meta.uid == uid:
             self.registrations[key] = replace(known, meta=replace(known.meta, finalizers=finalizers))
 
-    def note_connection_status(self, name: str, uid: str, status: Mapping[str, Any]) -> None:
+    def note_connection_status(self, name: str, uid: str, status: Json) -> None:
         """As `note_status`, for a connection."""
         known = self.connections.get(name)
         if known is not None and known.meta.uid == uid:

@@ -22,11 +22,11 @@ Health never changes it. The clock is an argument. Writing is `kube/`'s.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from consul_registrar.exposure import Lack
 from consul_registrar.model import Reason
-from consul_registrar.objects import Registration
+from consul_registrar.objects import Json, Registration
+from consul_registrar.reaping import Record
 from consul_registrar.tally import Summary
 
 
@@ -57,7 +57,7 @@ class Picture:
     summary: Summary
     down: Mapping[str, Reason]
     policies: Mapping[str, str]
-    reaped: Sequence[Mapping[str, Any]] = ()
+    reaped: Sequence[Record] = ()
     blocked: Reason | None = None
     awaited: int = 0
     resync: str = ""
@@ -110,12 +110,12 @@ def synced(picture: Picture) -> Verdict:
     return Verdict(True, Reason("InSync", "Consul holds exactly the desired instances"))
 
 
-def status(picture: Picture, now: str) -> dict[str, Any]:
+def status(picture: Picture, now: str) -> Json:
     """The whole status of a registration; `now` (RFC 3339) is taken only for conditions whose status changes."""
     old = picture.registration.status
     generation = picture.registration.meta.generation
     verdicts = {"Ready": ready(picture), "Accepted": accepted(picture), "Synced": synced(picture)}
-    made: dict[str, Any] = {
+    made: dict[str, object] = {
         "observedGeneration": generation,
         "conditions": conditions(old.get("conditions") or [], verdicts, generation, now),
         "instances": _instances(picture.summary),
@@ -133,8 +133,8 @@ def status(picture: Picture, now: str) -> dict[str, Any]:
 
 
 def conditions(
-    old: Sequence[Mapping[str, Any]], verdicts: Mapping[str, Verdict], generation: int, now: str
-) -> list[dict[str, Any]]:
+    old: Sequence[Json], verdicts: Mapping[str, Verdict], generation: int, now: str
+) -> list[dict[str, str | int]]:
     """Conditions from verdicts; lastTransitionTime moves only where status changes (Kubernetes API conventions)."""
     before = {condition["type"]: condition for condition in old}
     made = []
@@ -154,7 +154,7 @@ def conditions(
     return made
 
 
-def says(status: Mapping[str, Any], kind: str = "Ready") -> tuple[str, str] | None:
+def says(status: Json, kind: str = "Ready") -> tuple[str, str] | None:
     """Status and reason of a condition in a status, None where it has none."""
     found = next((c for c in status.get("conditions") or () if c["type"] == kind), None)
     return (found["status"], found["reason"]) if found else None
@@ -196,7 +196,7 @@ def _all_is_well(summary: Summary) -> Reason:
     return Reason("Registered", f"{total.registered} of {total.desired} instances registered, {total.passing} passing")
 
 
-def _instances(summary: Summary) -> dict[str, Any]:
+def _instances(summary: Summary) -> dict[str, int | str]:
     total = summary.total
     return {
         "desired": total.desired,
@@ -209,7 +209,7 @@ def _instances(summary: Summary) -> dict[str, Any]:
     }
 
 
-def _consuls(picture: Picture, old: Sequence[Mapping[str, Any]], now: str) -> list[dict[str, Any]]:
+def _consuls(picture: Picture, old: Sequence[Json], now: str) -> list[dict[str, object]]:
     before = {entry["name"]: entry for entry in old}
     generation = picture.registration.meta.generation
     made = []
@@ -229,7 +229,7 @@ def _consuls(picture: Picture, old: Sequence[Mapping[str, Any]], now: str) -> li
     return made
 
 
-def _problems(summary: Summary) -> dict[str, Any]:
+def _problems(summary: Summary) -> dict[str, object]:
     worst = [
         {"subject": f.name[:320], "reason": f.reason.code, "message": f.reason.message[:2048]} for f in summary.worst
     ]

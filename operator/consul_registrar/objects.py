@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from pydantic import ValidationError
+from pydantic_core import ErrorDetails
 
 from consul_registrar.api.base import Model
 from consul_registrar.api.connection import ConsulConnectionSpec
@@ -18,6 +19,10 @@ from consul_registrar.model import Reason, RegistrationKey
 from consul_registrar.names import RESERVED, folded
 
 M = TypeVar("M", bound=Model)
+Json = Mapping[str, Any]
+"""A part of an object as the API server gives it. Any: its shape is that of the definition's schema, to which the API
+server holds everybody, and which no type here could repeat. A spec is parsed at the door; a status is ours.
+"""
 
 #: Finalizer of both custom resources: what they left in Consul is cleaned before they go.
 FINALIZER = "consul-registrar.dev/deregister"
@@ -55,7 +60,7 @@ class Registration:
     key: RegistrationKey
     meta: Meta
     spec: ServiceRegistrationSpec | Reason
-    status: Mapping[str, Any]
+    status: Json
     connections: tuple[str, ...] = field(init=False, compare=False)
     """The connections that it wants to be registered in; worked out once, since each event asks for them."""
     secrets: tuple[tuple[str, str], ...] = field(init=False, compare=False)
@@ -110,10 +115,10 @@ class Connection:
     name: str
     meta: Meta
     spec: ConsulConnectionSpec | Reason
-    status: Mapping[str, Any]
+    status: Json
 
 
-def registration(body: Mapping[str, Any]) -> Registration:
+def registration(body: Json) -> Registration:
     """A registration from an object's body."""
     metadata = body["metadata"]
     key = RegistrationKey(metadata["namespace"], metadata["name"])
@@ -139,19 +144,19 @@ def _named_well(spec: ServiceRegistrationSpec, name: str) -> ServiceRegistration
     return spec
 
 
-def connection(body: Mapping[str, Any]) -> Connection:
+def connection(body: Json) -> Connection:
     """A connection from an object's body."""
     metadata = body["metadata"]
     return Connection(metadata["name"], _meta(metadata), _spec(ConsulConnectionSpec, body), _status(body))
 
 
-def _status(body: Mapping[str, Any]) -> Mapping[str, Any]:
+def _status(body: Json) -> Json:
     """What was said of it; nothing where nobody has looked yet."""
     status = body.get("status") or {}
     return {} if status == NOBODY_LOOKED else status
 
 
-def _meta(metadata: Mapping[str, Any]) -> Meta:
+def _meta(metadata: Json) -> Meta:
     return Meta(
         uid=metadata["uid"],
         version=int(metadata["resourceVersion"]),
@@ -163,14 +168,14 @@ def _meta(metadata: Mapping[str, Any]) -> Meta:
     )
 
 
-def _spec(model: type[M], body: Mapping[str, Any]) -> M | Reason:
+def _spec(model: type[M], body: Json) -> M | Reason:
     try:
         return model.model_validate(body.get("spec") or {})
     except ValidationError as error:
         return Reason("InvalidSpec", "; ".join(_finding(e) for e in error.errors()[:5])[:_MAX_MESSAGE])
 
 
-def _finding(error: Any) -> str:
+def _finding(error: ErrorDetails) -> str:
     """One finding as `spec.checks[0].http.path: must …`."""
     path = "spec"
     for part in error["loc"]:

@@ -6,15 +6,14 @@ Nothing of a spec is shown but names: headers and metadata may hold secrets. How
 """
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from heapq import nsmallest
-from typing import Any
 
 from consul_registrar import model
 from consul_registrar.model import CONNECTING, Health, Instance, Reason
-from consul_registrar.objects import Connection, Registration
+from consul_registrar.objects import Connection, Json, Registration
 
 #: Rows of one answer at most; how many there are is said beside them.
 ROWS = 200
@@ -207,7 +206,7 @@ def row(registration: Registration) -> RegistrationRow:
         return _row(replace(registration, status=_unreadable(registration)))
 
 
-def _unreadable(registration: Registration) -> dict[str, Any]:
+def _unreadable(registration: Registration) -> Json:
     """A status in place of one that can't be read."""
     ready = {"type": "Ready", "status": "False", "reason": _UNREADABLE, "message": _WHY, "lastTransitionTime": ""}
     return {"observedGeneration": registration.meta.generation, "conditions": [ready]}
@@ -321,12 +320,12 @@ def _detail(
 _SEVERITY = {Health.CRITICAL: 0, Health.WARNING: 1, Health.PASSING: 2}
 
 
-def _condition(status: Mapping[str, Any]) -> Condition:
+def _condition(status: Json) -> Condition:
     found = next((one for one in status.get("conditions") or () if one["type"] == "Ready"), None)
     return _of(found) if found else Condition("Ready", "Unknown", "Reconciling", "it was not looked at yet", "")
 
 
-def _of(one: Mapping[str, Any]) -> Condition:
+def _of(one: Json) -> Condition:
     kind, status, reason, since = (_text(one[name]) for name in ("type", "status", "reason", "lastTransitionTime"))
     return Condition(kind, status, reason, _cut(one["message"]), since)
 
@@ -355,7 +354,7 @@ def _connected(looks: Looks, held: Held | None) -> State:
     return State.UNHEALTHY if held or looks.agents_ready < looks.agents else State.GOOD
 
 
-def _counts(found: Mapping[str, Any]) -> Counts:
+def _counts(found: Json) -> Counts:
     return Counts(*(int(found.get(name, 0)) for name in Counts.__slots__))
 
 

@@ -5,16 +5,28 @@ with a restarted container, an edited registration), else after a wait that grow
 goes into status, and is found there after a restart. The clock (seconds since the epoch) is an argument.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TypedDict
 
 from consul_registrar.model import Pod, Reason, RegistrationKey
 from consul_registrar.objects import Registration
 
 _FIRST_WAIT = 60.0
 _LONGEST_WAIT = 600.0
+
+
+class Record(TypedDict):
+    """What status says of one."""
+
+    subject: str
+    connection: str
+    name: str
+    at: str
+    attempts: int
+    seen: str
+
 
 Where = tuple[RegistrationKey, str, str]
 """Registration, subject, connection."""
@@ -47,7 +59,7 @@ class Reaped:
     def __init__(self) -> None:
         self._entries: dict[RegistrationKey, dict[tuple[str, str], Entry]] = {}
 
-    def load(self, key: RegistrationKey, recorded: Iterable[Mapping[str, Any]], epoch: Callable[[str], float]) -> None:
+    def load(self, key: RegistrationKey, recorded: Iterable[Record], epoch: Callable[[str], float]) -> None:
         """Take what status recorded before a restart; `epoch` turns a time into seconds.
 
         What has a time that `epoch` can't read (ValueError) was written by somebody else, and is passed over.
@@ -100,7 +112,7 @@ class Reaped:
         """The registration is no more."""
         self._entries.pop(key, None)
 
-    def recorded(self, key: RegistrationKey, text: Callable[[float], str]) -> list[dict[str, Any]]:
+    def recorded(self, key: RegistrationKey, text: Callable[[float], str]) -> list[Record]:
         """What status says of a registration; `text` turns seconds into a time."""
         return [
             {
