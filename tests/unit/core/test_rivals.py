@@ -1,5 +1,7 @@
 """Several registrations over one Pod and port under one service name: whose it is, and no gap when that changes."""
 
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
@@ -24,6 +26,18 @@ def first(spec: Any = None, **metadata: Any) -> Any:
 
 def second(spec: Any = None, **metadata: Any) -> Any:
     return body(of_pods(**(spec or WEB)), name="second", **({"creationTimestamp": NOW} | HELD | metadata))
+
+
+@asynccontextmanager
+async def side_by_side(*registrations: Any, world: World | None = None) -> AsyncIterator[World]:
+    """These were applied, in this order, and the Pod that they select runs; all has come to rest."""
+    world = world or World()
+    async with world.running():
+        for each in registrations:
+            world.apply(each)
+        world.run_pod(pod())
+        await passes(3)
+        yield world
 
 
 def owners(world: World, service: str = "web") -> list[str]:
@@ -51,14 +65,9 @@ async def test_the_older_registration_has_the_pod_and_the_younger_says_so(order:
 
 @instantly
 async def test_names_that_differ_in_case_alone_are_one_and_so_a_conflict() -> None:
-    world = World()
-    async with world.running():
-        world.apply(first())
-        world.apply(second({"service": {"name": "WEB", "port": 8080}}))
-        world.run_pod(pod())
-        await passes(3)
-    assert [i.service for i in world.consul.held] == ["web"]
-    assert worst(world)["reason"] == "Conflict"
+    async with side_by_side(first(), second({"service": {"name": "WEB", "port": 8080}})) as world:
+        assert [i.service for i in world.consul.held] == ["web"]
+        assert worst(world)["reason"] == "Conflict"
 
 
 @pytest.mark.parametrize(
@@ -162,12 +171,7 @@ async def test_when_the_older_publishes_something_else_the_younger_takes_over() 
 
 @instantly
 async def test_an_older_one_that_is_edited_into_the_name_takes_it_without_a_gap() -> None:
-    world = World()
-    async with world.running():
-        world.apply(first({"service": {"name": "other", "port": 8080}}))
-        world.apply(second())
-        world.run_pod(pod())
-        await passes(3)
+    async with side_by_side(first({"service": {"name": "other", "port": 8080}}), second()) as world:
         world.consul.written.clear()
         world.apply(first(generation=4))
         await passes(3)
@@ -179,12 +183,7 @@ async def test_an_older_one_that_is_edited_into_the_name_takes_it_without_a_gap(
 
 @instantly
 async def test_one_that_is_refused_or_suspended_has_only_what_stands() -> None:
-    world = World()
-    async with world.running():
-        world.apply(first(WEB | {"consulRefs": [{"name": "default"}, {"name": "missing"}]}))
-        world.apply(second())
-        world.run_pod(pod())
-        await passes(3)
+    async with side_by_side(first(WEB | {"consulRefs": [{"name": "default"}, {"name": "missing"}]}), second()) as world:
         assert owners(world) == ["second"]
         world.apply(first(WEB | {"suspend": True}, generation=4))
         await passes(3)
@@ -218,12 +217,7 @@ async def test_a_conflict_that_nobody_tells_the_end_of_is_looked_at_again() -> N
 
 @instantly
 async def test_a_pod_that_ends_leaves_neither_of_them_anything() -> None:
-    world = World()
-    async with world.running():
-        world.apply(first())
-        world.apply(second())
-        world.run_pod(pod())
-        await passes()
+    async with side_by_side(first(), second()) as world:
         world.pods.put(pod(version=2, deleting=True))
         await passes(1)
     assert world.consul.held == []
@@ -247,12 +241,8 @@ READINESS_ONLY = {"checkPolicy": {"types": ["readiness"]}}
 @instantly
 async def test_an_older_registration_whose_check_is_not_allowed_keeps_nobody_out() -> None:
     world = World(default=READINESS_ONLY)
-    async with world.running():
-        world.apply(first(REFUSED_CHECK))
-        world.apply(second())
-        world.run_pod(pod())
-        await passes(3)
-    assert owners(world) == ["second"]
+    async with side_by_side(first(REFUSED_CHECK), second(), world=world):
+        assert owners(world) == ["second"]
 
 
 def refusing(world: World, registration: str) -> list[str]:
@@ -271,11 +261,7 @@ def refusing(world: World, registration: str) -> list[str]:
 async def test_an_older_registration_that_consul_refuses_keeps_nobody_out_and_takes_over_once_it_is_taken() -> None:
     world = World()
     refused = refusing(world, "first")
-    async with world.running():
-        world.apply(first())
-        world.apply(second())
-        world.run_pod(pod())
-        await passes(3)
+    async with side_by_side(first(), second(), world=world):
         assert owners(world) == ["second"]
         await passes(200)
         assert owners(world) == ["second"]
@@ -290,10 +276,7 @@ async def test_an_older_registration_that_consul_refuses_keeps_nobody_out_and_ta
 async def test_what_is_deleted_does_not_wait_for_an_heir_that_consul_refuses() -> None:
     world = World()
     refusing(world, "first")
-    async with world.running():
-        world.apply(second())
-        world.run_pod(pod())
-        await passes(3)
+    async with side_by_side(second(), world=world):
         world.apply(first())
         await passes(3)
         world.apply(second(deletionTimestamp=NOW, generation=9))
@@ -306,10 +289,7 @@ async def test_what_is_deleted_does_not_wait_for_an_heir_that_consul_refuses() -
 async def test_an_edit_of_one_that_was_refused_is_waited_for_again() -> None:
     world = World()
     refused = refusing(world, "first")
-    async with world.running():
-        world.apply(first())
-        world.run_pod(pod())
-        await passes(3)
+    async with side_by_side(first(), world=world):
         refused.clear()
         world.consul.written.clear()
         world.apply(first({"service": {"name": "web", "port": 8080, "tags": ["new"]}}, generation=4))
@@ -322,10 +302,7 @@ async def test_an_edit_of_one_that_was_refused_is_waited_for_again() -> None:
 @instantly
 async def test_nothing_is_kept_for_an_heir_whose_check_is_not_allowed() -> None:
     world = World(default=READINESS_ONLY)
-    async with world.running():
-        world.apply(second())
-        world.run_pod(pod())
-        await passes(3)
+    async with side_by_side(second(), world=world):
         world.apply(first(REFUSED_CHECK))
         world.apply(second(deletionTimestamp=NOW, generation=9))
         await passes(3)
@@ -341,10 +318,7 @@ async def test_what_stands_has_its_health_until_the_older_one_really_stands() ->
         if change.instance.owner and change.instance.owner.registration == "first"
         else taken(change)
     )
-    async with world.running():
-        world.apply(second())
-        world.run_pod(pod())
-        await passes(3)
+    async with side_by_side(second(), world=world):
         world.apply(first())
         await passes(3)
         world.run_pod(pod(version=2, ready=False))

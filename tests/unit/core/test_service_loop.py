@@ -1,6 +1,8 @@
 """A Service through the whole loop: what changes of it does to Consul and to status, and what a cold cache doesn't."""
 
 import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
@@ -25,15 +27,22 @@ def on(*names: str) -> list[Any]:
     return [node(name, addresses={"InternalIP": f"192.168.0.{name[-1]}"}) for name in names]
 
 
-@instantly
-async def test_a_service_is_registered_and_that_is_said() -> None:
-    world = World()
+@asynccontextmanager
+async def exposed(publish: str = "LoadBalancer", *, world: World | None = None) -> AsyncIterator[World]:
+    """A registration publishes the Service, which has a ready endpoint on node-1; all has come to rest."""
+    world = world or World()
     async with world.running():
-        world.apply(body(of_service(), **HELD))
+        world.apply(body(of_service(publish), **HELD))
         world.expose(service(), slices(node_1=True))
         await asyncio.sleep(3)
-    assert known(world) == {"203.0.113.7": Health.PASSING}
-    assert world.cluster.ready == ("True", "Registered")
+        yield world
+
+
+@instantly
+async def test_a_service_is_registered_and_that_is_said() -> None:
+    async with exposed() as world:
+        assert known(world) == {"203.0.113.7": Health.PASSING}
+        assert world.cluster.ready == ("True", "Registered")
 
 
 @instantly
@@ -54,11 +63,7 @@ async def test_a_service_that_comes_later_is_awaited_and_its_lack_is_said() -> N
 
 @instantly
 async def test_its_health_follows_its_endpoints_and_nothing_else_of_them_is_written_or_asked_for() -> None:
-    world = World()
-    async with world.running():
-        world.apply(body(of_service(), **HELD))
-        world.expose(service(), slices(node_1=True))
-        await asyncio.sleep(1)
+    async with exposed() as world:
         for version, nodes in enumerate(({"node_1": True, "node_2": True}, {"node_2": True}, {"node_2": False}), 2):
             world.expose(service(), slices(version=version, **nodes))
             await asyncio.sleep(1)
@@ -75,11 +80,7 @@ async def test_its_health_follows_its_endpoints_and_nothing_else_of_them_is_writ
 
 @instantly
 async def test_another_address_takes_the_place_of_one_after_a_fresh_read() -> None:
-    world = World()
-    async with world.running():
-        world.apply(body(of_service(), **HELD))
-        world.expose(service(), slices(node_1=True))
-        await asyncio.sleep(1)
+    async with exposed() as world:
         world.expose(service(version=2, ingress=("203.0.113.8",)))
         await asyncio.sleep(0.1)
         assert known(world) == {"203.0.113.7": Health.CRITICAL, "203.0.113.8": Health.PASSING}
@@ -91,11 +92,7 @@ async def test_another_address_takes_the_place_of_one_after_a_fresh_read() -> No
 
 @instantly
 async def test_a_deleted_service_is_removed_at_once_without_asking_anybody() -> None:
-    world = World()
-    async with world.running():
-        world.apply(body(of_service(), **HELD))
-        world.expose(service(), slices(node_1=True))
-        await asyncio.sleep(1)
+    async with exposed() as world:
         world.cluster.answers = False
         world.services.remove("uid-web-lb")
         await asyncio.sleep(0.1)
@@ -124,11 +121,7 @@ async def test_a_service_that_is_terminating_is_removed_at_once() -> None:
 @pytest.mark.parametrize("there", [True, False])
 @instantly
 async def test_a_service_that_vanished_from_a_list_goes_only_if_a_fresh_read_confirms_it(there: bool) -> None:
-    world = World()
-    async with world.running():
-        world.apply(body(of_service(), **HELD))
-        world.expose(service(), slices(node_1=True))
-        await asyncio.sleep(1)
+    async with exposed() as world:
         if not there:
             del world.cluster.services["shop", "web-lb"]
         world.services.vanished("uid-web-lb")
@@ -139,11 +132,7 @@ async def test_a_service_that_vanished_from_a_list_goes_only_if_a_fresh_read_con
 
 @instantly
 async def test_of_a_same_named_successor_the_old_instance_goes_and_the_new_one_comes() -> None:
-    world = World()
-    async with world.running():
-        world.apply(body(of_service(), **HELD))
-        world.expose(service(), slices(node_1=True))
-        await asyncio.sleep(1)
+    async with exposed() as world:
         world.services.remove("uid-web-lb")
         world.expose(service(uid="successor", version=5))
         await asyncio.sleep(1)
@@ -192,11 +181,7 @@ async def test_many_nodes_that_lose_their_endpoints_at_once_are_held_but_critica
 
 @instantly
 async def test_a_nodes_new_address_reaches_its_node_ports() -> None:
-    world = World()
-    async with world.running():
-        world.apply(body(of_service("NodePort"), **HELD))
-        world.expose(service(), slices(node_1=True))
-        await asyncio.sleep(3)
+    async with exposed("NodePort") as world:
         assert world.cluster.ready == ("False", "AddressNotFound")
         world.nodes.put(*on("node-1"))
         await asyncio.sleep(1)
@@ -225,10 +210,7 @@ async def test_publishing_another_service_makes_before_it_breaks() -> None:
 @instantly
 async def test_external_ips_need_a_connection_that_allows_endpoints() -> None:
     world = World(default={"allowEndpoints": False})
-    async with world.running():
-        world.apply(body(of_service("ExternalIP"), **HELD))
-        world.expose(service(), slices(node_1=True))
-        await asyncio.sleep(3)
+    async with exposed("ExternalIP", world=world):
         assert (known(world), world.cluster.ready) == ({}, ("False", "EndpointsNotAllowed"))
         world.apply(body(of_service("LoadBalancer"), generation=4, resourceVersion="8", **HELD))
         await asyncio.sleep(3)
@@ -250,11 +232,7 @@ async def test_of_two_registrations_of_one_service_and_name_the_older_one_has_it
 
 @instantly
 async def test_what_is_true_already_is_not_written_again() -> None:
-    world = World()
-    async with world.running():
-        world.apply(body(of_service(), **HELD))
-        world.expose(service(), slices(node_1=True))
-        await asyncio.sleep(3)
+    async with exposed() as world:
         before = len(world.cluster.statuses)
         for version in range(2, 5):
             world.expose(service(version=version), slices(version=version, node_1=True))
