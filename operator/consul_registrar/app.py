@@ -31,6 +31,7 @@ from consul_registrar.gather import Gatherer
 from consul_registrar.lifecycle import Lifecycle
 from consul_registrar.model import Key, Reason, RegistrationKey
 from consul_registrar.objects import Registration
+from consul_registrar.outlook import Outlook
 from consul_registrar.quarantine import Quarantine
 from consul_registrar.queue import Queue
 from consul_registrar.reaping import Reaped
@@ -78,15 +79,17 @@ class Operator:
         self._cluster = Cluster(client, os.environ.get("HOSTNAME", "consul-registrar"))
         self._leadership = leadership
         self._consuls = self._connect()
+        self._outlook = Outlook(self._consuls.registry, self._cache.registrations.get, self._is_crowded)
         self._reports = Reports(
             self._cache,
             self._acceptance,
             self._consuls,
             self._reaped,
             self._cluster,
+            self._outlook,
             now=times.now,
             text=times.text,
-            crowded=lambda: self._queue.unfinished > _CROWD,
+            crowded=self._is_crowded,
         )
         self._quarantine = Quarantine(self._consuls, clock=time.monotonic)
         self._connection_status = ConnectionStatus(
@@ -165,6 +168,9 @@ class Operator:
             look=self._connection_status.look,
             fallback={default.name: default} if default else {},
         )
+
+    def _is_crowded(self) -> bool:
+        return self._queue.unfinished > _CROWD
 
     # what happens elsewhere and concerns the queue
 
@@ -271,6 +277,7 @@ class Operator:
             group.create_task(self._queue.run(self._work, _CONCURRENCY))
             group.create_task(self._lifecycle.run())
             group.create_task(self._reports.run())
+            group.create_task(self._outlook.run(self._reports.touch))
             group.create_task(self._gates.run())
             if self._settings.annotated_workloads:
                 group.create_task(self._workloads.run())

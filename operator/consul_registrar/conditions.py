@@ -21,13 +21,16 @@ Health never changes it. The clock is an argument. Writing is `kube/`'s.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from consul_registrar.exposure import Lack
 from consul_registrar.model import Reason
 from consul_registrar.objects import Json, Registration
 from consul_registrar.reaping import Record
 from consul_registrar.tally import Summary
+
+#: The condition of one Consul of a registration that is there only where it is True.
+FOREIGN = "ForeignInstances"
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +51,8 @@ class Picture:
 
     `down`: why a Consul of it can't be written to, by connection. `blocked`: why its beginning or its deletion can't go
     on. `awaited`: how many outcomes are not known yet. `resync`: the annotation for which all was read anew last.
-    `lack`: why nothing of the Service that it publishes is desired.
+    `lack`: why nothing of the Service that it publishes is desired. `foreign`: what it joins (`foreign.py`), by
+    the connections where it was looked; None: nothing.
     """
 
     registration: Registration
@@ -62,6 +66,7 @@ class Picture:
     awaited: int = 0
     resync: str = ""
     lack: Lack | None = None
+    foreign: Mapping[str, Reason | None] = field(default_factory=dict)
 
 
 def ready(picture: Picture) -> Verdict:
@@ -211,22 +216,30 @@ def _instances(summary: Summary) -> dict[str, int | str]:
 
 def _consuls(picture: Picture, old: Sequence[Json], now: str) -> list[dict[str, object]]:
     before = {entry["name"]: entry for entry in old}
-    generation = picture.registration.meta.generation
     made = []
     for name in sorted({*picture.registration.connections, *picture.summary.consuls}):
         counts = picture.summary.consuls.get(name)
-        down = picture.down.get(name)
-        verdict = Verdict(down is None, down or Reason("Reachable", "this Consul can be written to"))
         known = before.get(name, {}).get("conditions") or []
         made.append(
             {
                 "name": name,
                 "registered": counts.registered if counts else 0,
                 "passing": counts.passing if counts else 0,
-                "conditions": conditions(known, {"Reachable": verdict}, generation, now),
+                "conditions": _of_consul(picture, name, known, now),
             }
         )
     return made
+
+
+def _of_consul(picture: Picture, name: str, known: Sequence[Json], now: str) -> list[dict[str, object]]:
+    """What is said of one Consul; of what it joins as before, until it was looked at."""
+    down, joins = picture.down.get(name), picture.foreign.get(name)
+    verdicts = {"Reachable": Verdict(down is None, down or Reason("Reachable", "this Consul can be written to"))}
+    if joins is not None:
+        verdicts[FOREIGN] = Verdict(True, joins)
+    made = conditions(known, verdicts, picture.registration.meta.generation, now)
+    stays = [dict(one) for one in known if one["type"] == FOREIGN and name not in picture.foreign]
+    return made + stays
 
 
 def _problems(summary: Summary) -> dict[str, object]:

@@ -17,10 +17,12 @@ from consul_registrar.backoff import delay
 from consul_registrar.cache import Cache
 from consul_registrar.conditions import Picture, says, status
 from consul_registrar.exposure import Lack, lack
+from consul_registrar.foreign import published, told
 from consul_registrar.kube import Throttled
 from consul_registrar.logs import about
 from consul_registrar.model import CONNECTING, Reason, RegistrationKey
 from consul_registrar.objects import Registration
+from consul_registrar.outlook import Outlook
 from consul_registrar.reaping import Reaped
 from consul_registrar.service_cache import source_of
 from consul_registrar.tally import Outcome, Tally
@@ -70,6 +72,7 @@ class Reports:
         consuls: Standing,
         reaped: Reaped,
         publisher: Publisher,
+        outlook: Outlook,
         now: Callable[[], str],
         text: Callable[[float], str],
         crowded: Callable[[], bool] = _never,
@@ -79,6 +82,7 @@ class Reports:
         self._consuls = consuls
         self._reaped = reaped
         self._publisher = publisher
+        self._outlook = outlook
         self._now = now
         self._text = text
         self._crowded = crowded
@@ -87,6 +91,7 @@ class Reports:
         self._complete: set[RegistrationKey] = set()
         self._blocked: dict[RegistrationKey, Reason | None] = {}
         self._announced: dict[RegistrationKey, tuple[str, str]] = {}
+        self._joins: dict[RegistrationKey, dict[str, tuple[str, str] | None]] = {}
         self._resyncs: dict[RegistrationKey, str] = {}
         self._due: asyncio.Queue[RegistrationKey] = asyncio.Queue()
         self._busy: set[RegistrationKey] = set()
@@ -159,6 +164,8 @@ class Reports:
         self._again.discard(key)
         self._blocked.pop(key, None)
         self._announced.pop(key, None)
+        self._joins.pop(key, None)
+        self._outlook.forget(key)
         self._late.pop(key, None)
         self._failures.pop(key, None)
         self._resyncs.pop(key, None)
@@ -243,11 +250,16 @@ class Reports:
         registration = self._cache.registrations.get(key)
         if registration is None or (registration.status and not self._may_speak(key)):
             return  # an outcome may have become awaited since its turn was asked for
-        wanted = status(self._picture(registration), self._now())
+        picture = self._picture(registration)
+        wanted = status(picture, self._now())
         if wanted != registration.status:
             await self._publisher.write(registration, wanted)
             self._cache.note_status(key, registration.meta.uid, wanted)
         await self._announce(registration, wanted["conditions"][0])
+        for name in registration.connections:
+            await self._announce_foreign(registration, name, picture.foreign.get(name), told(wanted, name))
+        for name in published(picture):
+            self._outlook.look(registration, name)
 
     def _may_speak(self, key: RegistrationKey) -> bool:
         """Not before all outcomes, or why none come, are known; after a second status says that they are awaited."""
@@ -289,6 +301,7 @@ class Reports:
             awaited=max(tally.awaited, key not in self._complete),
             resync=self.resynced(registration),
             lack=self._lack(registration),
+            foreign=self._outlook.found(registration),
         )
 
     def _lack(self, registration: Registration) -> Lack | None:
@@ -306,3 +319,15 @@ class Reports:
         reason = Reason(condition["reason"], condition["message"])
         logger.log(logging.WARNING if warning else logging.INFO, "%s: %s", reason.code, reason.message)
         await self._publisher.event(registration, reason, warning=warning)
+
+    async def _announce_foreign(
+        self, registration: Registration, name: str, found: Reason | None, new: tuple[str, str] | None
+    ) -> None:
+        """An Event and a log line where it has come to be said that something foreign is joined in a Consul."""
+        said = self._joins.setdefault(registration.key, {})
+        before = said[name] if name in said else told(registration.status, name)
+        said[name] = new
+        if found is None or new == before:
+            return
+        logger.warning("%s: %s", found.code, found.message)
+        await self._publisher.event(registration, found, warning=True)

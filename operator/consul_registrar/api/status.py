@@ -42,7 +42,11 @@ class ConsulStatus(Model):
     registered: int = Field(ge=0, description="How many instances are registered there.")
     passing: int = Field(ge=0, description="How many of those pass all their checks.")
     conditions: list[Condition] = Field(
-        default_factory=list, max_length=8, description="Conditions in this Consul.", json_schema_extra=list_map("type")
+        default_factory=list,
+        max_length=8,
+        description="Reachable: this Consul can be written to. ForeignInstances, only where it is True: instances that "
+        "no operator has registered stand there under the service's name too.",
+        json_schema_extra=list_map("type"),
     )
 
 

@@ -23,7 +23,7 @@ from consul_registrar.consul.placement import choose
 from consul_registrar.consul.registry import OnChange, OnVisible, RegistryStatus, ignore
 from consul_registrar.consul.renewal import Renewal
 from consul_registrar.consul.session import AgentSession, Phase, Scope
-from consul_registrar.consul.strangers import strangers
+from consul_registrar.consul.strangers import foreign, strangers
 from consul_registrar.consul.token import Token, introduction
 from consul_registrar.consul.transport import Access, Endpoint, Params, Transport
 from consul_registrar.model import CONNECTING, Instance, Node, Reason, RegistrationKey
@@ -270,6 +270,9 @@ class AgentRegistry:
     async def strangers(self, service: str) -> Sequence[Instance]:
         """Those at agents of this connection that answer."""
         return await strangers(self, service, lambda node, _: self._answers(node))
+
+    async def foreign(self, service: str) -> Sequence[tuple[str, str]]:
+        return await foreign(self, service)
 
     def _of(self, consul_node: str) -> AgentSession | None:
         label = self._owners.get(consul_node)

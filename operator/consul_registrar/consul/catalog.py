@@ -27,7 +27,7 @@ from consul_registrar.consul.errors import ConsulError, NotSent
 from consul_registrar.consul.holders import holders
 from consul_registrar.consul.placement import choose
 from consul_registrar.consul.registry import OnChange, OnVisible, RegistryStatus, TokenStatus, ignore
-from consul_registrar.consul.strangers import remove, strangers
+from consul_registrar.consul.strangers import foreign, remove, strangers
 from consul_registrar.consul.token import Token, introduction
 from consul_registrar.consul.transport import Access, Endpoint, Params, Transport
 from consul_registrar.consul.wire import decode_self
@@ -238,6 +238,9 @@ class CatalogRegistry:
     async def strangers(self, service: str) -> Sequence[Instance]:
         """Those on nodes without an agent: an agent would bring back what is removed from the catalog."""
         return await strangers(self, service, lambda _, by_agent: not by_agent)
+
+    async def foreign(self, service: str) -> Sequence[tuple[str, str]]:
+        return await foreign(self, service)
 
     async def dissolve(self) -> None:
         await self._nodes.dissolve()

@@ -140,6 +140,9 @@ class ClaimedRegistry:
     async def strangers(self, service: str) -> Sequence[Instance]:
         return await self._inner.strangers(service)
 
+    async def foreign(self, service: str) -> Sequence[tuple[str, str]]:
+        return await self._inner.foreign(service)
+
     def reaped(self, registration: RegistrationKey, subject: str) -> bool:
         return self._inner.reaped(registration, subject)
 

@@ -128,6 +128,13 @@ class Registry(Protocol):
         """
         ...
 
+    async def foreign(self, service: str) -> Sequence[tuple[str, str]]:
+        """Where what is nobody's stands under a service name, wherever that is: names of Consul nodes, with IDs.
+
+        Raises the tree of `errors.py`.
+        """
+        ...
+
     def reaped(self, registration: RegistrationKey, subject: str) -> bool:
         """Whether the agent itself removed it after it had stayed critical for long (deregister-critical-after)."""
         ...

@@ -1,7 +1,8 @@
 """What stands in Consul under a service name and is nobody's: orphaned, or registered by hand.
 
-Decides what counts as nobody's, and how a thing of that kind is removed from a node that no agent answers for. Whether
-it is adopted is decided in `plan.py`. What an agent holds can only be removed at that agent (`sender.py`).
+Decides what counts as nobody's (what an operator of any cluster has registered doesn't), and how a thing of that kind
+is removed from a node that no agent answers for. Whether it is adopted is decided in `plan.py`. What an agent holds can
+only be removed at that agent (`sender.py`).
 """
 
 from collections.abc import Callable
@@ -53,6 +54,15 @@ async def strangers(consul: Asks, service: str, reachable: Callable[[str, bool],
         for row in rows
         if _is_nobodys(row.Service) and reachable(row.Node.Node, any(c.CheckID == SERF for c in row.Checks or ()))
     ]
+
+
+async def foreign(consul: Asks, service: str) -> list[tuple[str, str]]:
+    """Where what is nobody's stands under a service name, on whatever node: names of nodes, with IDs.
+
+    Raises the tree of `errors.py`.
+    """
+    rows = await _read(consul, service)
+    return sorted((row.Node.Node, row.Service.ID) for row in rows if _is_nobodys(row.Service))
 
 
 async def remove(consul: Asks, stranger: Instance) -> None:

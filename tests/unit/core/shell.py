@@ -21,6 +21,7 @@ from consul_registrar.lifecycle import Lifecycle
 from consul_registrar.model import Gate, Hidden, Instance, Key, Node, Pod, Reason, RegistrationKey
 from consul_registrar.names import folded
 from consul_registrar.objects import Registration, registration
+from consul_registrar.outlook import Outlook
 from consul_registrar.quarantine import Quarantine
 from consul_registrar.queue import Queue
 from consul_registrar.reaping import Reaped
@@ -50,6 +51,7 @@ class FakeRegistry:
         self.reaped_subjects: set[str] = set()
         self.unanswered: ConsulError | None = None
         self.rereads = 0
+        self.looks = 0
 
     @property
     def held(self) -> list[Instance]:
@@ -99,6 +101,12 @@ class FakeRegistry:
         if self.unanswered is not None:
             raise self.unanswered
         return [i for i in self.held if i.owner is None and folded(i.service) == folded(service)]
+
+    async def foreign(self, service: str) -> Sequence[tuple[str, str]]:
+        self.looks += 1
+        if self.unanswered is not None:
+            raise self.unanswered
+        return [(i.node, i.id) for i in self.held if i.owner is None and folded(i.service) == folded(service)]
 
     def set_nodes(self, nodes: Any) -> None:
         pass
@@ -216,12 +224,14 @@ class World:
         self.connecting: set[str] = set()
         self.crowded = False
         self.consuls = Consuls(self.cache, self._serve, lambda *_: None, lambda _: None)
+        self.outlook = Outlook(self.consuls.registry, self.cache.registrations.get, lambda: self.crowded)
         self.reports = Reports(
             self.cache,
             self.acceptance,
             self.consuls,
             self.reaped,
             self.cluster,
+            self.outlook,
             now=lambda: f"{elapsed():.0f}",
             text=str,
             crowded=lambda: self.crowded,
@@ -336,6 +346,7 @@ class World:
             self.queue.run(self._work, 8),
             self.lifecycle.run(),
             self.reports.run(),
+            self.outlook.run(self.reports.touch),
             self.gates.run(),
         )
         async with self._at_work(*parts):
