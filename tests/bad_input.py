@@ -151,6 +151,8 @@ AGENT_SPEC: dict[str, Any] = {
     "removalGuard": {"share": 20, "atLeast": 3, "release": "After", "after": "5m", "rate": 10},
     "deadMan": {"after": "1m"},
     "takeOverFrom": "0-a",
+    "namespace": "team-a",
+    "partition": "billing",
 }
 # No namespace is there to read a Secret of.
 AGENT_SPEC["defaults"]["checks"] = copy.deepcopy(POD_SPEC["checks"])

@@ -20,6 +20,7 @@ from consul_registrar.changes import Change, Deregister
 from consul_registrar.consul import ConsulError, NotSent, Paced, Registry, RegistryStatus
 from consul_registrar.guard import Terms
 from consul_registrar.model import CONNECTING, Node, Reason, RegistrationKey
+from consul_registrar.objects import beyond
 from consul_registrar.pace import Pace
 from consul_registrar.writer import Lanes, Still, always
 
@@ -69,7 +70,7 @@ class Consuls:
         self._count = count
         self._on_state = on_state
         self._links: dict[str, _Link] = {}
-        self._malformed: dict[str, Reason] = {}
+        self._refused: dict[str, Reason] = {}
         self._registering: Counter[RegistrationKey] = Counter()
         self._changed = asyncio.Event()
 
@@ -77,11 +78,12 @@ class Consuls:
 
     def put(self, name: str, spec: ConsulConnectionSpec | Reason) -> None:
         """A connection is there, or was edited."""
+        spec = spec if isinstance(spec, Reason) else beyond(spec) or spec
         if isinstance(spec, Reason):
             self.remove(name)
-            self._malformed[name] = spec
+            self._refused[name] = spec
             return
-        self._malformed.pop(name, None)
+        self._refused.pop(name, None)
         known = self._links.get(name)
         if known is None or _rebuilds(known.spec, spec):
             self._links[name] = _Link(spec)
@@ -91,7 +93,7 @@ class Consuls:
 
     def remove(self, name: str) -> None:
         """A connection is no more."""
-        self._malformed.pop(name, None)
+        self._refused.pop(name, None)
         if self._links.pop(name, None) is not None:
             self._changed.set()
 
@@ -148,11 +150,11 @@ class Consuls:
     def status(self, name: str) -> RegistryStatus:
         """How a connection looks."""
         link = self._links.get(name)
-        if link is None and name in self._cache.connections and name not in self._malformed:
+        if link is None and name in self._cache.connections and name not in self._refused:
             return RegistryStatus(ready=False, reason=Reason(CONNECTING, "the connection is about to be set up"))
         if link is None:
             missing = Reason("ConnectionNotFound", f"there is no ConsulConnection {name!r}")
-            return RegistryStatus(ready=False, reason=self._malformed.get(name, missing))
+            return RegistryStatus(ready=False, reason=self._refused.get(name, missing))
         return link.registry.status() if link.registry else RegistryStatus(ready=False, reason=link.reason)
 
     def down(self, name: str) -> Reason | None:

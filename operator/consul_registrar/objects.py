@@ -35,6 +35,9 @@ ADOPT = "consul-registrar.dev/adopt"
 #: Annotation of a connection that releases the held removals which its value, their hash, names; used once.
 APPROVE_REMOVALS = "consul-registrar.dev/approve-removals"
 
+ENTERPRISE_ONLY = (
+    "namespaces and partitions are of Consul Enterprise, and this operator writes to Consul without them alone"
+)
 _MAX_SERVICE = 128
 _MAX_RESYNC = 253
 _MAX_MESSAGE = 4096  # a condition takes more, but nobody reads it
@@ -148,6 +151,18 @@ def connection(body: Json) -> Connection:
     """A connection from an object's body."""
     metadata = body["metadata"]
     return Connection(metadata["name"], _meta(metadata), _spec(ConsulConnectionSpec, body), _status(body))
+
+
+def beyond(spec: ConsulConnectionSpec) -> Reason | None:
+    """What a connection asks for that this operator can't do, None where there is nothing. Then nothing is written.
+
+    Consul Enterprise alone has these, and there is none here to prove that what is written there goes where it should.
+    """
+    named = [name for name, value in (("namespace", spec.namespace), ("partition", spec.partition)) if value]
+    if not named:
+        return None
+    fields = " and ".join(f"spec.{name}" for name in named)
+    return Reason("EnterpriseOnly", f"{fields} must not be set: {ENTERPRISE_ONLY}; nothing is written there")
 
 
 def _status(body: Json) -> Json:

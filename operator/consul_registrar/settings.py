@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 
 from consul_registrar.api.access import Auth, ClientCertificate, Source, Tls
 from consul_registrar.api.connection import ConsulConnectionSpec
-from consul_registrar.objects import Connection, Meta
+from consul_registrar.objects import ENTERPRISE_ONLY, Connection, Meta
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +57,9 @@ def default_connection(settings: Settings) -> Connection | None:
     address = settings.environment.get("CONSUL_HTTP_ADDR", "")
     if not address:
         raise EnvironmentInvalid("--mode makes the connection 'default' out of CONSUL_HTTP_ADDR, which must be set")
+    for name in ("CONSUL_NAMESPACE", "CONSUL_PARTITION"):
+        if settings.environment.get(name):
+            raise EnvironmentInvalid(f"{name} must not be set: {ENTERPRISE_ONLY}")
     spec = ConsulConnectionSpec.model_validate(
         {
             "mode": settings.mode,

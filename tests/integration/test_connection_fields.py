@@ -268,6 +268,22 @@ def test_the_agents_are_those_on_the_nodes_where_it_says_that_they_listen(world:
     world.kubectl("delete", "cconn", name, "--timeout=60s")
 
 
+@pytest.mark.shows("cconn.spec.namespace", "cconn.spec.partition", condition="EnterpriseOnly")
+@pytest.mark.parametrize("field", ["namespace", "partition"])
+def test_what_consul_enterprise_alone_has_is_said_and_nothing_is_written(world: World, own: str, field: str) -> None:
+    world.apply(into(own, "before", endpoints=[ENDPOINT], checks=[]))
+    world.passing(f"{own}-before", 1)
+    terms(world, own, **{field: "team-a"})
+    conditions = says(world, own, "EnterpriseOnly")["conditions"]
+    assert next(c["status"] for c in conditions if c["type"] == "Ready") == "False"
+    world.apply(into(own, "after", endpoints=[ENDPOINT], checks=[]))
+    assert f"spec.{field} must not be set" in world.says("after", "EnterpriseOnly")["message"]
+    assert (world.health(f"{own}-after"), len(world.health(f"{own}-before"))) == ({}, 1), "what stands stays"
+    terms(world, own, **{field: None})
+    world.passing(f"{own}-after", 1)
+    world.says("before", "Registered")
+
+
 @pytest.mark.shows("cconn.spec.nodeAgents", mode="catalog", condition="refused")
 @pytest.mark.shows("cconn.spec.virtualNodes", mode="agent", condition="refused")
 @pytest.mark.shows("cconn.spec.deadMan", mode="catalog", condition="refused")

@@ -11,6 +11,8 @@ from consul_registrar.api.selector import Selector
 
 _URL = r"^https?://(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?)(:[0-9]{1,5})?$"
 
+EnterpriseName = Annotated[str, Field(min_length=1, max_length=64, pattern=r"^[A-Za-z0-9]([A-Za-z0-9-]*[A-Za-z0-9])?$")]
+
 
 class NodeAgents(Model):
     """One Consul client agent on each Kubernetes node; found at the address that the Node object has."""
@@ -209,6 +211,14 @@ class ConsulConnectionSpec(Model):
         max_length=64,
         pattern=r"^[a-z0-9_-]+$",
         description="Name of the datacenter that the agents must be in; default: any. Can't be changed.",
+    )
+    namespace: EnterpriseName | None = Field(
+        default=None,
+        description="Namespace of Consul Enterprise. Not supported: a connection that names one writes nothing, and "
+        "says EnterpriseOnly.",
+    )
+    partition: EnterpriseName | None = Field(
+        default=None, description="Admin partition of Consul Enterprise. Not supported, as namespace."
     )
     tls: Tls | None = Field(default=None, description="Trust both ways, for https addresses.")
     auth: Auth | None = Field(default=None, description="The token, where Consul has ACLs.")

@@ -28,6 +28,8 @@ VARIABLES = {
     "CONSUL_TLS_SERVER_NAME": "Name to verify in the certificate.",
     "CONSUL_HTTP_TOKEN_FILE": "File with the token; goes before CONSUL_HTTP_TOKEN.",
     "CONSUL_HTTP_TOKEN": "The token itself.",
+    "CONSUL_NAMESPACE": "Must not be set: namespaces are of Consul Enterprise, and not supported.",
+    "CONSUL_PARTITION": "Must not be set, likewise.",
 }
 
 

@@ -1,4 +1,4 @@
-"""Which edits of a connection set it up anew, and which it just goes on with."""
+"""Which edits of a connection set it up anew, which it just goes on with, and which it is refused for."""
 
 import asyncio
 from collections.abc import Callable
@@ -43,6 +43,9 @@ async def served(before: dict[str, Any], after: dict[str, Any]) -> int:
         ({"policy": "Observe"}, {"policy": "UpsertOnly"}, 2),
         ({}, {"takeOverFrom": "a-b-c"}, 2),
         ({}, {"nodeAgents": {"port": 8501}}, 2),
+        ({}, {"namespace": "team-a"}, 1),
+        ({"partition": "team-a"}, {"partition": "team-b"}, 0),
+        ({"partition": "team-a"}, {}, 1),
     ],
 )
 @instantly
@@ -50,3 +53,32 @@ async def test_an_edit_sets_a_connection_up_anew_where_it_says_where_how_or_whet
     before: dict[str, Any], after: dict[str, Any], times: int
 ) -> None:
     assert await served(before, after) == times
+
+
+@pytest.mark.parametrize(
+    ("fields", "says"),
+    [
+        ({"namespace": "team-a"}, "spec.namespace must not be set"),
+        ({"partition": "team-a"}, "spec.partition must not be set"),
+        ({"namespace": "default", "partition": "default"}, "spec.namespace and spec.partition must not be set"),
+    ],
+)
+@instantly
+async def test_what_consul_enterprise_alone_has_is_refused_before_any_consul_is_asked(
+    fields: dict[str, Any], says: str
+) -> None:
+    consuls = Consuls(Cache(), _never_served, lambda *_: None, lambda _: None)
+    running = asyncio.create_task(consuls.run())
+    consuls.put("one", spec(**fields))
+    await settle()
+    assert not consuls.status("one").ready
+    assert consuls.status("one").reason.code == "EnterpriseOnly"
+    assert says in consuls.status("one").reason.message
+    consuls.put("one", spec())
+    assert consuls.status("one").reason.code == "AgentConnecting"
+    running.cancel()
+
+
+async def _never_served(name: str, wanted: ConsulConnectionSpec, take: Callable[[NodeRegistry], None]) -> None:
+    assert (wanted.namespace, wanted.partition) == (None, None)
+    await asyncio.Event().wait()

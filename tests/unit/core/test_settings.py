@@ -26,3 +26,10 @@ def test_without_variables_of_tls_there_is_none():
 def test_a_client_certificate_without_its_key_is_refused(name: str):
     with pytest.raises(EnvironmentInvalid, match="CONSUL_CLIENT_CERT and CONSUL_CLIENT_KEY"):
         made(**{name: "/tls/file"})
+
+
+@pytest.mark.parametrize("name", ["CONSUL_NAMESPACE", "CONSUL_PARTITION"])
+def test_what_consul_enterprise_alone_has_is_refused_not_ignored(name: str):
+    with pytest.raises(EnvironmentInvalid, match=f"{name} must not be set: namespaces and partitions"):
+        made(**{name: "team-a"})
+    assert made(**{name: ""}).namespace is None
