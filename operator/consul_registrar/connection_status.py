@@ -189,5 +189,11 @@ def _status(
     made |= token_status.entry(looks.token, connection.status)
     if held.subjects:
         made["removals"] = {"held": held.subjects, "hash": held.digest, "shown": list(held.shown)}
-    texts = {"version": looks.version, "datacenter": looks.datacenter}
-    return made | {name: text for name, text in texts.items() if text}
+    return made | _of_consul(looks, connection.status)
+
+
+def _of_consul(looks: RegistryStatus, before: Mapping[str, Any]) -> dict[str, str]:
+    """What Consul says of itself. What it hasn't told yet, after a start, stays as it was said."""
+    told = {"version": looks.version or None, "datacenter": looks.datacenter or None, "leader": looks.leader}
+    texts = {name: before.get(name, "") if text is None else text for name, text in told.items()}
+    return {name: text for name, text in texts.items() if text}

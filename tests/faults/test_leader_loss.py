@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Iterator
 
 import pytest
-from fault_world import MODES, Arena, Mode, Shop, playing, shop, some
+from fault_world import CONNECTIONS, MODES, Arena, Mode, Shop, playing, shop, some
 from operator_world import eventually, truth
 
 from devcluster import Cluster, Options, running
@@ -111,6 +111,20 @@ def test_what_changes_while_there_is_no_leader_arrives_once_there_is_one(three: 
     back()
     leader(three.cluster)
     web.settled(within=WITHIN[web.mode])
+
+
+def test_the_connections_status_names_the_leader_that_there_is(three: Arena, web: Shop) -> None:
+    before = leader(three.cluster)
+    back = kill(three.cluster, 0)
+    eventually(lambda: three.cluster.consul.leader not in {None, before})
+    back()  # one that is gone for long is no voter any more, and the next one that goes would leave no quorum
+
+    def another_is_named() -> bool:
+        now = leader(three.cluster)
+        found = three.cluster.api.request("GET", f"{CONNECTIONS}/{web.mode}")
+        return now is not before and found["status"].get("leader") == now.rpc
+
+    eventually(another_is_named)
 
 
 @pytest.mark.parametrize("seed", some((1, 2, 3)))

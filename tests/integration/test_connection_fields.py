@@ -268,6 +268,25 @@ def test_the_agents_are_those_on_the_nodes_where_it_says_that_they_listen(world:
     world.kubectl("delete", "cconn", name, "--timeout=60s")
 
 
+def test_its_status_names_consuls_version_datacenter_and_leader_and_a_restart_writes_none_of_it(
+    world: World, own: str, operator: Operator
+) -> None:
+    def found() -> dict[str, Any]:
+        one: dict[str, Any] = world.cluster.api.request("GET", f"{RESOURCES}/consulconnections/{own}")
+        return one
+
+    def look() -> None:
+        status = found()["status"]
+        config = world.consul("/v1/agent/self")["Config"]
+        known = (config["Version"], config["Datacenter"], world.consul("/v1/status/leader"))
+        assert (status["version"], status["datacenter"], status["leader"]) == known
+
+    eventually(look)
+    before = found()["metadata"]["resourceVersion"]
+    operator.restart()
+    always(lambda: found()["metadata"]["resourceVersion"] == before, during=3)
+
+
 @pytest.mark.shows("cconn.spec.namespace", "cconn.spec.partition", condition="EnterpriseOnly")
 @pytest.mark.parametrize("field", ["namespace", "partition"])
 def test_what_consul_enterprise_alone_has_is_said_and_nothing_is_written(world: World, own: str, field: str) -> None:

@@ -213,6 +213,7 @@ def consul_connection() -> dict[str, Any]:
         _column("Datacenter", ".status.datacenter", description="Datacenter."),
         _column("Instances", ".status.instances", kind="integer", description="Instances that stand there."),
         _column("Version", ".status.version", priority=1, description="Version of Consul."),
+        _column("Leader", ".status.leader", priority=1, description="Address of the server that leads."),
         *_WHY,
     ]
     spec = _useful_defaults(_schema(ConsulConnectionSpec))

@@ -150,6 +150,11 @@ class ConsulConnectionStatus(Model):
     )
     version: str = Field(default="", max_length=64, description="Version of Consul.")
     datacenter: str = Field(default="", max_length=64, description="Datacenter.")
+    leader: str = Field(
+        default="",
+        max_length=300,
+        description="Address of the server that leads, as it was told last; asked every 30 s. Unset: there is none.",
+    )
     token: TokenStatus | None = Field(default=None, description="The ACL token in use.")
     agents: int = Field(default=0, ge=0, description="How many agents there should be.")
     agents_ready: int = Field(default=0, ge=0, description="How many of them can be written to.")

@@ -18,6 +18,7 @@ from consul_registrar.consul.errors import ConsulError, NotSent
 from consul_registrar.consul.fates import Agent
 from consul_registrar.consul.heartbeat import Wrote, unheard
 from consul_registrar.consul.holders import holders
+from consul_registrar.consul.leader import Leader
 from consul_registrar.consul.leftovers import Leftovers, Whose
 from consul_registrar.consul.placement import choose
 from consul_registrar.consul.registry import OnChange, OnVisible, RegistryStatus, ignore
@@ -96,6 +97,7 @@ class AgentRegistry:
         self._owners: dict[str, str] = {}
         self._moved = asyncio.Event()
         self._on_agent = on_agent
+        self._leader = Leader(self)
         self._leftovers = Leftovers(Whose(cluster, name), self, self._actual, on_change, may_write, wrote)
         self._scope = Scope(
             cluster,
@@ -170,6 +172,7 @@ class AgentRegistry:
             group.create_task(self._token.run(self._introduce))
             group.create_task(self._renewal.run())
             group.create_task(self._leftovers.run())
+            group.create_task(self._leader.run())
             while True:
                 self._moved.clear()
                 wanted = {*self._sessions.values(), *self._passing.values()}
@@ -181,6 +184,7 @@ class AgentRegistry:
 
     def _agent_changed(self, label: str) -> None:
         self._leftovers.stir()
+        self._leader.met()
         self._on_agent(label)
 
     # --- what was left where no agent of ours is (any more) ---
@@ -359,7 +363,7 @@ class AgentRegistry:
             reason=reason_of(sessions, self._leftovers.told(), fixed=bool(self._settings.host)),
             version=identity.version if identity else "",
             datacenter=identity.datacenter if identity else "",
-            leader=met.leader if met else "",
+            leader=self._leader.address,
             agents=len(sessions) + len(self._unaddressed),
             agents_ready=len(ready),
             instances=len(self._actual),

@@ -25,6 +25,7 @@ from consul_registrar.consul.catalog_wire import decode_places
 from consul_registrar.consul.catalog_writer import CatalogWriter
 from consul_registrar.consul.errors import ConsulError, NotSent
 from consul_registrar.consul.holders import holders
+from consul_registrar.consul.leader import ABOUT, Leader
 from consul_registrar.consul.placement import choose
 from consul_registrar.consul.registry import OnChange, OnVisible, RegistryStatus, TokenStatus, ignore
 from consul_registrar.consul.strangers import foreign, remove, strangers
@@ -43,9 +44,6 @@ TOGETHER = 0.2
 
 REREAD = 0.05
 """Seconds between two looks whether what is read anew was taken in."""
-
-ABOUT = 30.0
-"""Seconds between two looks at what only informs: the leader, whether there is a consul-esm."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,7 +130,8 @@ class CatalogRegistry:
         self._ready = False
         self._told: frozenset[str] = frozenset()
         self._news = asyncio.Event()
-        self._version = self._leader = ""
+        self._version = ""
+        self._leader = Leader(self)
         self._datacenter = settings.datacenter
         self._has_esm = True
 
@@ -154,7 +153,8 @@ class CatalogRegistry:
     async def run(self) -> None:
         """Read and watch for ever; returns only when cancelled. Ends every task and connection of its own."""
         try:
-            await together(self._inform(), self._token.run(self._introduce), self._nodes.run(), self._tell_news())
+            token = self._token.run(self._introduce)
+            await together(self._inform(), self._leader.run(), token, self._nodes.run(), self._tell_news())
         finally:
             await self._servers.close()
 
@@ -201,8 +201,6 @@ class CatalogRegistry:
                 identity = decode_self(await self._servers.get("/v1/agent/self"))
                 self._version = identity.version
                 self._datacenter = self._datacenter or identity.datacenter
-            with suppress(ConsulError):
-                self._leader = (await self._servers.get("/v1/status/leader")).text.strip('"')
             with suppress(ConsulError):
                 path = f"/v1/catalog/service/{quote(self._settings.esm, safe='')}"
                 self._has_esm = bool(decode_places(await self._servers.get(path)))
@@ -325,7 +323,7 @@ class CatalogRegistry:
             reason=self._reason(),
             version=self._version,
             datacenter=self._datacenter or self._told_datacenter(),
-            leader=self._leader,
+            leader=self._leader.address,
             agents=1,
             agents_ready=int(self._ready),
             instances=len(self._actual),

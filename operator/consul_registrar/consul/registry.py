@@ -31,13 +31,13 @@ class TokenStatus:
 
 @dataclass(frozen=True, slots=True)
 class RegistryStatus:
-    """How one Consul looks from here. `reason` says why, also when it is well."""
+    """How one Consul looks from here. `reason` says why, also when it is well. `leader`: "" for none, None: untold."""
 
     ready: bool
     reason: Reason
     version: str = ""
     datacenter: str = ""
-    leader: str = ""
+    leader: str | None = None
     agents: int = 0
     agents_ready: int = 0
     instances: int = 0

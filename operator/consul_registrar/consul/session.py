@@ -85,7 +85,6 @@ class AgentSession:
         self.phase = Phase.CONNECTING
         self.reason = Reason(CONNECTING, f"asking the agent at {endpoint} who it is")
         self.identity: Identity | None = None
-        self.leader = ""
         self._scope = scope
         self._transport = Transport(endpoint, scope.access)
         self._client = Client(self._transport)
@@ -270,8 +269,6 @@ class AgentSession:
             reader = Reader(identity.node, scope.cluster, scope.connection)
             self._book = Book(identity.node, reader, scope.actual, scope.reaped, scope.on_visible)
         self.identity = identity
-        with suppress(ConsulError):
-            self.leader = await self._client.status.leader()
         return self._book
 
     def _note(self, reason: Reason | None) -> None:

@@ -107,7 +107,7 @@ def _looks(status: RegistryStatus) -> Looks:
         reason=status.reason,
         version=status.version,
         datacenter=status.datacenter,
-        leader=status.leader,
+        leader=status.leader or "",
         agents=status.agents,
         agents_ready=status.agents_ready,
         instances=status.instances,

@@ -76,7 +76,8 @@ async def test_the_status_tells_who_answers(registry, truth):
     status = registry.registry.status()
     assert (status.ready, status.reason.code, status.datacenter) == (True, "AgentReady", "dc1")
     assert status.version
-    assert status.leader
+    leader = truth.consul.server.request("GET", "/v1/status/leader")
+    await eventually(lambda: registry.registry.status().leader == leader)
     assert (status.agents, status.agents_ready) == (1, 1)
     assert registry.registry.place(None, "x", ()) == "node-1"
     assert registry.registry.status().ready

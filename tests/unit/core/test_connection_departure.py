@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from consul_registrar.cache import Cache
-from consul_registrar.connection_status import ConnectionStatus
+from consul_registrar.connection_status import ConnectionStatus, _of_consul
 from consul_registrar.consul import RegistryStatus
 from consul_registrar.model import Reason
 from consul_registrar.objects import FINALIZER
@@ -83,3 +83,11 @@ async def test_nothing_is_taken_back_while_a_registration_refers_to_it() -> None
     cache.put_registration(registration())
     await status(cache, consuls, kubernetes)._hold(deleted())
     assert (consuls.dissolved, kubernetes.released) == ([], [])
+
+
+@pytest.mark.parametrize(("leader", "said"), [(None, "a:8300"), ("b:8300", "b:8300"), ("", None)])
+def test_what_consul_has_not_told_yet_is_said_as_before(leader: str | None, said: str | None) -> None:
+    before = {"version": "1.22.7", "datacenter": "dc1", "leader": "a:8300"}
+    looks = RegistryStatus(ready=True, reason=Reason("CatalogReady", "so it is"), leader=leader)
+    found = _of_consul(looks, before)
+    assert (found["version"], found["datacenter"], found.get("leader")) == ("1.22.7", "dc1", said)
