@@ -217,6 +217,13 @@ class Cache:
         if known is not None and known.meta.uid == uid:
             self.connections[name] = replace(known, status=status)
 
+    def note_connection_released(self, name: str, uid: str, finalizer: str) -> None:
+        """As `note_finalizers`, for a connection that one was taken from."""
+        known = self.connections.get(name)
+        if known is not None and known.meta.uid == uid:
+            left = tuple(each for each in known.meta.finalizers if each != finalizer)
+            self.connections[name] = replace(known, meta=replace(known.meta, finalizers=left))
+
     def remove_registration(self, key: RegistrationKey) -> None:
         """Forget a registration."""
         self.registrations.pop(key, None)

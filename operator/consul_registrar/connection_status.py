@@ -18,12 +18,14 @@ from consul_registrar.guard import HeldSet, Terms
 from consul_registrar.model import CONNECTING, Key, Reason
 from consul_registrar.objects import APPROVE_REMOVALS, FINALIZER, Connection
 from consul_registrar.queue import Queue
+from consul_registrar.together import together
 
 logger = logging.getLogger(__name__)
 
 NOTHING_HELD = Reason("NothingHeld", "no removal is held")
 _AS_EVER = {NOTHING_HELD.code, "TokenInUse"}
 _DISSOLVES = 10.0  # seconds for taking back what a connection has made beside instances
+_AT_ONCE = 64  # connections that are looked at side by side: more than there are, as a rule
 _LOOKS = 1.0  # seconds between two looks at all connections; there are few, and looking costs nothing
 
 
@@ -71,23 +73,30 @@ class ConnectionStatus:
         self._publisher = publisher
         self._now = now
         self._changed = asyncio.Event()
+        self._due: Queue[str] = Queue()
 
     def look(self) -> None:
         """Don't wait for the next look: a connection has changed."""
         self._changed.set()
 
     async def run(self) -> None:
-        """Look at all connections for ever."""
+        """Look at all connections for ever, at each apart from the others: one that hangs keeps nobody waiting."""
+        await together(self._due.run(self._keep, _AT_ONCE), self._look_at_all())
+
+    async def _look_at_all(self) -> None:
         while True:
             self._changed.clear()
-            for connection in list(self._cache.connections.values()):
+            for connection in self._cache.connections.values():
                 if connection.meta.uid:
-                    await self._keep(connection)
+                    self._due.add(connection.name)
             with suppress(TimeoutError):
                 async with asyncio.timeout(_LOOKS):
                     await self._changed.wait()
 
-    async def _keep(self, connection: Connection) -> None:
+    async def _keep(self, name: str) -> None:
+        connection = self._cache.connections.get(name)
+        if connection is None or not connection.meta.uid:
+            return
         try:
             await self._hold(connection)
             await self._approve(connection)
@@ -105,6 +114,7 @@ class ConnectionStatus:
                 async with asyncio.timeout(_DISSOLVES):
                     await self._consuls.dissolve(connection.name)
             await self._publisher.release_connection(connection)
+            self._cache.note_connection_released(connection.name, connection.meta.uid, FINALIZER)
 
     async def _approve(self, connection: Connection) -> None:
         """Release what a person names. The approval is used up before it is acted upon, so that it works once."""

@@ -10,6 +10,7 @@ import pytest
 from consul_registrar.cache import Cache
 from consul_registrar.connection_status import ConnectionStatus, _of_consul
 from consul_registrar.consul import RegistryStatus
+from consul_registrar.guard import NOTHING, HeldSet, Terms
 from consul_registrar.model import Reason
 from consul_registrar.objects import FINALIZER
 from consul_registrar.queue import Queue
@@ -22,9 +23,16 @@ class Kubernetes:
 
     def __init__(self) -> None:
         self.released: list[float] = []
+        self.written: list[tuple[str, float]] = []
 
     async def release_connection(self, one: Any) -> None:
         self.released.append(elapsed())
+
+    async def write_connection(self, one: Any, wanted: Any) -> None:
+        self.written.append((one.name, elapsed()))
+
+    async def event_connection(self, one: Any, why: Reason, *, warning: bool) -> None:
+        pass
 
 
 class Consuls:
@@ -39,17 +47,30 @@ class Consuls:
             await asyncio.Event().wait()
         self.dissolved.append(name)
 
+    def status(self, name: str) -> RegistryStatus:
+        return RegistryStatus(ready=True, reason=Reason("CatalogReady", "so it is"))
 
-def deleted() -> Any:
-    one = connection()
+    def removal_terms(self, name: str) -> Terms:
+        return Terms()
+
+
+class Quarantine:
+    """Holds nothing."""
+
+    def held(self, name: str) -> HeldSet:
+        return NOTHING
+
+
+def deleted(name: str = "default") -> Any:
+    one = connection(name)
     return replace(one, meta=replace(one.meta, deleted="2026-01-01T00:00:00Z", finalizers=(FINALIZER,)))
 
 
 def status(cache: Cache, consuls: Consuls, kubernetes: Kubernetes) -> ConnectionStatus:
-    nothing: Any = None
+    nothing: Any = Quarantine()
     publisher: Any = kubernetes
     asked: Any = consuls
-    return ConnectionStatus(cache, asked, nothing, Queue(), publisher, now=str)
+    return ConnectionStatus(cache, asked, nothing, Queue(), publisher, now=lambda: "now")
 
 
 @pytest.mark.parametrize(("hangs", "after"), [(False, 0), (True, 10)])
@@ -83,6 +104,24 @@ async def test_nothing_is_taken_back_while_a_registration_refers_to_it() -> None
     cache.put_registration(registration())
     await status(cache, consuls, kubernetes)._hold(deleted())
     assert (consuls.dissolved, kubernetes.released) == ([], [])
+
+
+@instantly
+async def test_a_connection_that_hangs_on_its_way_out_keeps_no_other_waiting() -> None:
+    consuls, kubernetes, cache = Consuls(hangs=True), Kubernetes(), Cache()
+    held = replace(connection("b"), meta=replace(connection("b").meta, finalizers=(FINALIZER,)))
+    cache.connections = {"a": deleted("a"), "b": held, "c": deleted("c")}
+    one = status(cache, consuls, kubernetes)
+    running = asyncio.create_task(one.run())
+    await asyncio.sleep(0.5)
+    assert kubernetes.written == [("b", 0.0)]
+    cache.connections["d"] = replace(held, name="d", meta=replace(held.meta, uid="uid-d"))
+    one.look()
+    await asyncio.sleep(0.3)
+    assert kubernetes.written == [("b", 0.0), ("d", 0.5)]
+    await asyncio.sleep(30)
+    running.cancel()
+    assert kubernetes.released == [10.0, 10.0], "each is let go by itself, and once"
 
 
 @pytest.mark.parametrize(("leader", "said"), [(None, "a:8300"), ("b:8300", "b:8300"), ("", None)])
