@@ -118,11 +118,25 @@ class Duration:
 
 #: Of ports of Services and of named ports; those of containers are shorter.
 _PORT_NAME = r"^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$"
-_PORT_MESSAGE = "must be a number from 1 to 65535 or the name of a port (lower case, at most 63 characters)"
+#: Without one it would be a number in quotes, which is no container port's name (RFC 6335).
+_LETTER = "[a-z]"
+_PORT_MESSAGE = (
+    "must be a number from 1 to 65535, without quotes, or the name of a port (lower case, at most 63 characters, with "
+    "a letter)"
+)
+
+_PORT_CEL = (
+    "type(self) == int ? self >= 1 && self <= 65535 : "
+    f"string(self).matches('{_PORT_NAME}') && string(self).matches('{_LETTER}')"
+)
+
+
+def _is_port_name(value: str) -> bool:
+    return bool(re.fullmatch(_PORT_NAME, value) and re.search(_LETTER, value))
 
 
 def _is_port(value: int | str) -> int | str:
-    good = 1 <= value <= 65535 if isinstance(value, int) else bool(re.fullmatch(_PORT_NAME, value))
+    good = 1 <= value <= 65535 if isinstance(value, int) else _is_port_name(value)
     if not good:
         raise ValueError(_PORT_MESSAGE)
     return value
@@ -136,27 +150,28 @@ PortRef = Annotated[
             "x-kubernetes-int-or-string": True,
             "maxLength": 63,
             **cel(
-                (
-                    f"type(self) == int ? self >= 1 && self <= 65535 : string(self).matches('{_PORT_NAME}')",
-                    _PORT_MESSAGE,
-                )
+                (_PORT_CEL, _PORT_MESSAGE),
             ),
         }
     ),
 ]
 PortNumber = Annotated[int, Field(ge=1, le=65535)]
 
-_PORTS_MESSAGE = "must have names of at most 63 characters out of a-z 0-9 -, neither beginning nor ending with a dash"
+_PORTS_MESSAGE = (
+    "must have names of at most 63 characters out of a-z 0-9 -, with a letter, neither beginning nor ending with a dash"
+)
 
 
 def _are_port_names(value: Mapping[str, int | str]) -> Mapping[str, int | str]:
-    if not all(re.fullmatch(_PORT_NAME, name) for name in value):
+    if not all(map(_is_port_name, value)):
         raise ValueError(_PORTS_MESSAGE)
     return value
 
 
 _PORTS_FIELD = Field(
-    min_length=1, max_length=8, json_schema_extra=cel((f"self.all(k, k.matches('{_PORT_NAME}'))", _PORTS_MESSAGE))
+    min_length=1,
+    max_length=8,
+    json_schema_extra=cel((f"self.all(k, k.matches('{_PORT_NAME}') && k.matches('{_LETTER}'))", _PORTS_MESSAGE)),
 )
 #: Consul's named ports: what each name stands for in each Pod or Service.
 NamedPorts = Annotated[dict[str, PortRef], _PORTS_FIELD, AfterValidator(_are_port_names)]

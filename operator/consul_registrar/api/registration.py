@@ -114,7 +114,8 @@ class Service(Model):
     )
     port: PortRef | None = Field(
         default=None,
-        description="Port that is published: a number, or the name of a container port, looked up in each Pod. "
+        description="Port that is published: a number, without quotes, or the name of a container port, looked up in "
+        "each Pod. "
         "Default: the Pod's only declared TCP port. With spec.kubernetesService a number or the name of a port of "
         "the Service; default: its only one. Not with spec.endpoints: they bring their own.",
     )

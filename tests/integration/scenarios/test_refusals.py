@@ -13,7 +13,7 @@ PODS = {"selector": {"matchLabels": {"app": "web"}}}
 TCP = {"name": "port", "tcp": {}}
 ENDPOINT = {"name": "one", "address": "192.0.2.1", "port": 80}
 ONE_SOURCE = "must have exactly one of pods, endpoints and"
-PORT = "must be a number from 1 to 65535 or the name of a port"
+PORT = "must be a number from 1 to 65535, without quotes, or the name of a port"
 RESERVED = "must not have keys that are reserved"
 KINDS = "must have exactly one of readiness, tcp, http"
 PATH = f"{RESOURCES}/namespaces/default/serviceregistrations"
@@ -38,6 +38,11 @@ def refusal(cluster: Cluster, manifest: dict, path: str = PATH) -> str:
         ),
         ({"service": {"port": 70000}}, PORT),
         ({"service": {"port": "Web_Port"}}, PORT),
+        ({"service": {"port": "8080"}}, PORT),
+        ({"service": {"ports": {"http": "8080"}}}, PORT),
+        ({"service": {"ports": {"8080": 8080}}}, "must have names of at most 63 characters out of a-z 0-9 -, with a"),
+        ({"checks": [{"name": "p", "tcp": {"port": "8080"}}]}, PORT),
+        ({"kubernetesService": {"name": "web", "publish": "LoadBalancer"}, "service": {"port": "80"}}, PORT),
         ({"service": {"name": "Consul"}}, "must not be 'consul': that service is Consul's own"),
         ({"service": {"name": "consul"}}, "must not be 'consul': that service is Consul's own"),
         ({"service": {"meta": {"k8s-pod": "mine"}}}, RESERVED),

@@ -9,7 +9,7 @@ from consul_registrar.api.base import milliseconds
 from consul_registrar.model import Reason
 from unit.core.build import PODS, body, endpoint, of_endpoints, of_pods, registration, spec_of
 
-PORT = "must be a number from 1 to 65535 or the name of a port"
+PORT = "must be a number from 1 to 65535, without quotes, or the name of a port"
 LABEL = "must have labels' keys: at most 63 characters out of A-Z a-z 0-9 - _ ."
 PRINTABLE = "must be printable characters"
 RESERVED = "must not have keys that are reserved"
@@ -66,6 +66,7 @@ def required(operator: str, *values: str) -> dict[str, Any]:
         service(port=1),
         service(port=65535),
         service(port="http-2"),
+        service(port="8080-tcp"),
         service(port="a" * 63),
         service(tags=["a", "$(metadata.labels['x']:-none)"]),
         service(meta={"a-b_C": "$(spec.nodeName)"}),
@@ -141,6 +142,16 @@ def test_what_is_well_formed_is_taken(spec: Any) -> None:
         (service(port="HTTP"), "spec.service.port", PORT),
         (service(port="a" * 64), "spec.service.port", PORT),
         (service(port="http\n"), "spec.service.port", PORT),
+        (service(port="8080"), "spec.service.port", PORT),
+        (service(port="80-90"), "spec.service.port", PORT),
+        (service(ports={"http": "8080"}), "spec.service.ports.http", PORT),
+        (service(ports={"8080": 8080}), "spec.service.ports", "with a letter"),
+        (exposes() | {"service": {"port": "80"}}, "spec.service.port", PORT),
+        (of_endpoints(endpoint(port=None, ports={"8080": 80})), "spec.endpoints[0].ports", "with a letter"),
+        *(
+            (checked({"name": "port", kind: {"port": "8080"}}), f"spec.checks[0].{kind}.port", PORT)
+            for kind in ("tcp", "http", "grpc", "udp", "h2ping")
+        ),
         (service(tags=[""]), "spec.service.tags[0]", "at least 1 character"),
         (service(tags=["a", "$(nope)"]), "spec.service.tags[1]", PATHS),
         (service(tags=["a\r\nb"]), "spec.service.tags[0]", "should match pattern"),

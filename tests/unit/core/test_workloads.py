@@ -85,6 +85,7 @@ def test_each_further_annotation_sets_its_field() -> None:
         ({"register": "http", "service_meta": "x"}, "service-meta: must be key=value"),
         ({"register": "http", "checks": "{}"}, "checks: must be a JSON list"),
         ({"register": "http", "checks": "[1]"}, "checks: spec.checks"),
+        ({"register": "http", "checks": '[{"name": "up", "tcp": {"port": "80"}}]'}, "checks: spec.checks[0].tcp.port"),
         ({"register": "http", "service_name": "consul"}, "service-name: spec.service.name"),
     ],
 )
