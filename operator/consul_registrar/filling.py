@@ -79,10 +79,10 @@ def meta_of(
     """The metadata of an instance, sorted; `own` (the operator's, and that of a single endpoint) goes over `texts`."""
     given = {key: filled(text, values, f"spec.service.meta[{key}]") for key, text in texts.items()}
     meta = given | own
-    for key, value in meta.items():
-        if not value.isprintable() or (len(value) > _SURELY_SHORT and len(value.encode()) > _MAX_META):
-            where = "spec.service" if key in given else "spec.endpoints"
-            message = f"{where}.meta[{key}] must be at most {_MAX_META} bytes of printable characters"
+    for key, value in given.items():
+        too_long = len(value) > _SURELY_SHORT and len(value.encode()) > _MAX_META
+        if key not in own and (too_long or not value.isprintable()):
+            message = f"spec.service.meta[{key}] must be at most {_MAX_META} bytes of printable characters"
             raise Unpublishable("ValueInvalid", message)
     meta[model.META_HASH] = checks_hash(checks)
     if len(meta) > _MAX_META_PAIRS:

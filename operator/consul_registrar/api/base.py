@@ -254,7 +254,33 @@ def _is_service_name(value: str) -> str:
 #: Schema extras and check of a service name that may hold field paths.
 SERVICE_NAME_OR_TEMPLATE = AfterValidator(_is_service_name)
 SERVICE_NAME_CEL = (_NAME_CEL, _NAME_MESSAGE)
-MetaValue = Annotated[str, StringConstraints(min_length=1, max_length=512, pattern=NO_CONTROL), PRINTABLE, *TEMPLATE]
+#: Consul counts bytes; a schema can only count characters.
+_MAX_META = 512
+_BYTES_MESSAGE = f"must be at most {_MAX_META} bytes long in UTF-8"
+
+
+_BYTES_CEL = f"size(bytes(self)) <= {_MAX_META}"
+
+
+def _fits(value: str) -> str:
+    if len(value.encode()) > _MAX_META:
+        raise ValueError(_BYTES_MESSAGE)
+    return value
+
+
+def _may_fit(value: str) -> str:
+    """What field paths make is counted for each Pod."""
+    return value if "$(" in value else _fits(value)
+
+
+MetaValue = Annotated[
+    str,
+    StringConstraints(min_length=1, max_length=_MAX_META, pattern=NO_CONTROL),
+    PRINTABLE,
+    AfterValidator(_is_template),
+    AfterValidator(_may_fit),
+    Field(json_schema_extra=cel(TEMPLATE_CEL, (f"self.contains('$(') || {_BYTES_CEL}", _BYTES_MESSAGE))),
+]
 Tag = Annotated[str, StringConstraints(min_length=1, max_length=255, pattern=NO_CONTROL), PRINTABLE, *TEMPLATE]
 #: The same without field paths: there is no Pod to look them up in.
 LiteralTag = Annotated[str, StringConstraints(min_length=1, max_length=255, pattern=NO_CONTROL), PRINTABLE]
@@ -289,7 +315,16 @@ _KEY_RULES = cel(
 )
 Meta = Annotated[dict[str, MetaValue], AfterValidator(_is_meta), Field(max_length=48, json_schema_extra=_KEY_RULES)]
 LiteralMeta = Annotated[
-    dict[str, Annotated[str, StringConstraints(max_length=512, pattern=NO_CONTROL), PRINTABLE]],
+    dict[
+        str,
+        Annotated[
+            str,
+            StringConstraints(max_length=_MAX_META, pattern=NO_CONTROL),
+            PRINTABLE,
+            AfterValidator(_fits),
+            Field(json_schema_extra=cel((_BYTES_CEL, _BYTES_MESSAGE))),
+        ],
+    ],
     AfterValidator(_is_meta),
     Field(max_length=16, json_schema_extra=_KEY_RULES),
 ]

@@ -137,7 +137,7 @@ class Service(Model):
     meta: Meta = Field(
         default_factory=dict,
         description="Metadata of each instance, beside what the operator writes about owner and Pod. Values may hold "
-        "field paths. Keys: at most 128 characters out of A-Z a-z 0-9 _ -; values: at most 512.",
+        "field paths. Keys: at most 128 characters out of A-Z a-z 0-9 _ -; values: at most 512 bytes.",
     )
     weights: ServiceWeights = Field(default=ServiceWeights(), description="Weights of each instance.")
     tagged_addresses: Annotated[dict[str, OtherAddress], AfterValidator(_are_names_of_addresses)] = Field(

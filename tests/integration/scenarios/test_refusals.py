@@ -14,6 +14,7 @@ TCP = {"name": "port", "tcp": {}}
 ENDPOINT = {"name": "one", "address": "192.0.2.1", "port": 80}
 ONE_SOURCE = "must have exactly one of pods, endpoints and"
 PORT = "must be a number from 1 to 65535, without quotes, or the name of a port"
+BYTES = "must be at most 512 bytes long in UTF-8"
 RESERVED = "must not have keys that are reserved"
 KINDS = "must have exactly one of readiness, tcp, http"
 PATH = f"{RESOURCES}/namespaces/default/serviceregistrations"
@@ -49,6 +50,8 @@ def refusal(cluster: Cluster, manifest: dict, path: str = PATH) -> str:
         ({"service": {"meta": {"managed-by": "me"}}}, RESERVED),
         ({"service": {"meta": {"a b": "x"}}}, "must have keys of at most 128 characters"),
         ({"service": {"meta": {"v": "$(metadata.labels.version)"}}}, "must be text with field paths such as"),
+        ({"service": {"meta": {"a": "\u00e9" * 257}}}, BYTES),
+        ({"endpoints": [ENDPOINT | {"meta": {"a": "\u00e9" * 257}}]}, BYTES),
         ({"service": {"tags": ["$(oops)"]}}, "must be text with field paths such as"),
         ({"checks": [{"name": "none"}]}, KINDS),
         ({"checks": [TCP | {"http": {}}]}, KINDS),
@@ -81,7 +84,7 @@ def refusal(cluster: Cluster, manifest: dict, path: str = PATH) -> str:
         ),
         ({"endpoints": [ENDPOINT | {"address": "0.0.0.0"}]}, "must be an address that callers can reach"),
     ],
-    ids=str,
+    ids=lambda value: str(value)[:80],
 )
 def test_a_malformed_registration_is_refused_with_what_must_be(cluster: Cluster, spec: dict, must: str) -> None:
     manifest = registration("refused", **spec)

@@ -10,6 +10,7 @@ from consul_registrar.model import Reason
 from unit.core.build import PODS, body, endpoint, of_endpoints, of_pods, registration, spec_of
 
 PORT = "must be a number from 1 to 65535, without quotes, or the name of a port"
+BYTES = "must be at most 512 bytes long in UTF-8"
 LABEL = "must have labels' keys: at most 63 characters out of A-Z a-z 0-9 - _ ."
 PRINTABLE = "must be printable characters"
 RESERVED = "must not have keys that are reserved"
@@ -71,6 +72,8 @@ def required(operator: str, *values: str) -> dict[str, Any]:
         service(tags=["a", "$(metadata.labels['x']:-none)"]),
         service(meta={"a-b_C": "$(spec.nodeName)"}),
         service(tags=["na\u00efve \U0001f4a5"], meta={"a": '{{ x }}; "y"'}),
+        service(meta={"a": "\u00e9" * 256, "b": "$(metadata.name:-" + "\u00e9" * 300 + ")"}),
+        of_endpoints(endpoint(meta={"a": "\u00e9" * 256})),
         service(weights={"passing": 1, "warning": 0}),
         checked(),
         checked({"name": "ready", "readiness": {}}),
@@ -162,6 +165,9 @@ def test_what_is_well_formed_is_taken(spec: Any) -> None:
         (service(tags=["x"] * 65), "spec.service.tags", "at most 64 items"),
         (service(meta={"a": "$("}), "spec.service.meta.a", PATHS),
         (service(meta={"a": "x" * 513}), "spec.service.meta.a", "at most 512 characters"),
+        (service(meta={"a": "\u00e9" * 257}), "spec.service.meta.a", BYTES),
+        (of_endpoints(endpoint(meta={"a": "\u00e9" * 257})), "spec.endpoints[0].meta.a", BYTES),
+        (of_endpoints(endpoint(meta={"a": "$(x" + "\u00e9" * 256})), "spec.endpoints[0].meta.a", BYTES),
         (service(meta={"": "x"}), "spec.service.meta", KEYS),
         (service(meta={"a b": "x"}), "spec.service.meta", KEYS),
         (service(meta={"a\n": "x"}), "spec.service.meta", KEYS),

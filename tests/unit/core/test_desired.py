@@ -209,12 +209,6 @@ def test_meta_must_leave_room_for_consuls_limit() -> None:
     assert (want.reason.code, "must leave room" in want.reason.message) == ("ValueInvalid", True)
 
 
-def test_the_literal_meta_of_an_endpoint_obeys_consuls_limit_too() -> None:
-    want = desired(of_endpoint(spec=of_endpoints(endpoint(meta={"note": "é" * 257}))))
-    assert isinstance(want, Kept)
-    assert (want.reason.code, "meta[note]" in want.reason.message) == ("ValueInvalid", True)
-
-
 def test_a_port_of_a_check_that_is_not_declared_is_a_problem() -> None:
     want = desired(facts(of_pods(checks=[{"name": "a", "tcp": {"port": "grpc"}}])))
     assert isinstance(want, Kept)
