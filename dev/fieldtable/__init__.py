@@ -121,7 +121,7 @@ def page() -> str:
 
 def _cell(field: str, shown: list[Shown]) -> str:
     if field in SAME:
-        return f"as {code(SAME[field].partition('.')[2])}"
+        return f"as {code(SAME[field].partition('.')[2])}, without headers from Secrets"
     return "<br>".join(map(_says, shown)) or "*not shown yet*"
 
 

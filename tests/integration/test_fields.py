@@ -310,6 +310,20 @@ def test_a_check_turns_after_as_many_failures_in_a_row_as_it_says(
     eventually(lambda: statuses(world.health(name)["one"]) == {"counted": turned})
 
 
+@pytest.mark.parametrize(("initial", "code", "turned"), [("passing", 503, "critical"), ("critical", 200, "passing")])
+def test_the_first_result_of_a_new_probe_decides_at_once_whatever_its_thresholds(
+    world: World, listener: Listener, initial: str, code: int, turned: str
+) -> None:
+    listener.codes[:] = [code]
+    name = f"at-once-{turned}"
+    counted = {"successBeforePassing": 9, "failuresBeforeWarning": 2, "failuresBeforeCritical": 9}
+    check = {"name": "counted", "http": {}, "interval": "5s", "initialStatus": initial, **counted}
+    ends = [{"name": "one", "address": "127.0.0.1", "port": listener.port}]
+    world.apply(registration(name, endpoints=ends, checks=[check]))
+    eventually(lambda: statuses(world.health(name)["one"]) == {"counted": turned})
+    assert len(listener.seen) < counted["failuresBeforeCritical"]
+
+
 def test_an_edit_of_what_is_published_alone_starts_no_probe_over(world: World, listener: Listener) -> None:
     """Every other probe fails. One that began anew would turn critical with its first failure, by Consul's counting;
     one that goes on never does.

@@ -196,15 +196,19 @@ class Check(Model):
         "is 1m: less is taken as 1m; its reaper looks every 30s. You rarely need this: Pods are removed when they go.",
     )
     success_before_passing: Annotated[int, Field(ge=0, le=100)] | None = Field(
-        default=None, description="Consecutive successes after which the check turns passing; default 0: at once."
+        default=None,
+        description="Consecutive successes after which the check turns passing; default 0: at once. The first result "
+        "of a new probe decides at once, whatever is said here.",
     )
     failures_before_warning: Annotated[int, Field(ge=0, le=100)] | None = Field(
         default=None,
         description="Consecutive failures after which the check turns warning, at most "
-        "failuresBeforeCritical; default: that.",
+        "failuresBeforeCritical; default: that. A new probe that fails at first turns critical at once.",
     )
     failures_before_critical: Annotated[int, Field(ge=0, le=100)] | None = Field(
-        default=None, description="Consecutive failures after which the check turns critical; default 0: at once."
+        default=None,
+        description="Consecutive failures after which the check turns critical; default 0: at once. The first result "
+        "of a new probe decides at once, whatever is said here.",
     )
     initial_status: Literal["passing", "warning", "critical"] | None = Field(
         default=None, description="Status until the first probe has answered; default critical."
