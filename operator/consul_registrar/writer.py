@@ -2,8 +2,8 @@
 
 Decides what is sent together and in which order; nothing waits on a timer. What to send is decided before, and for what
 may be wrong by the time of its turn once more then; how it is sent is the registry's matter. The order of one
-instance's changes is kept: batches leave one after the other. A Consul that pushes back is left alone by all for a
-while, not only by those whom it has refused.
+instance's changes is kept: batches leave one after the other. A Consul that pushes back, doesn't answer or has no
+leader is left alone by all for a while, not only by those whom it has refused; then one change tries for all of them.
 """
 
 import asyncio
@@ -17,7 +17,15 @@ from consul_registrar import metrics
 from consul_registrar.audit import Audit
 from consul_registrar.backoff import Backoff
 from consul_registrar.changes import Change
-from consul_registrar.consul.errors import ConsulError, NotSent, OutcomeUnknown, Overtaken, Throttled, asked
+from consul_registrar.consul.errors import (
+    ConsulError,
+    NotSent,
+    OutcomeUnknown,
+    Overtaken,
+    Throttled,
+    Unavailable,
+    asked,
+)
 from consul_registrar.consul.registry import Registry
 from consul_registrar.model import Reason
 from consul_registrar.values import record
@@ -25,8 +33,11 @@ from consul_registrar.values import record
 _STOPPING = Reason("Stopping", "the operator stops")
 _OVERTAKEN = Reason("Overtaken", "what it was decided on has changed before its turn came: it is decided anew")
 
-#: Seconds for which a Consul is left alone that pushes back and doesn't say for how long: at first, and at most.
+#: Seconds for which a Consul is left alone that doesn't say for how long: at first, and at most.
 _LEFT_ALONE = (0.5, 5.0)
+
+#: How many wait for one that is left alone; the others come back later, and leave those be who go to another Consul.
+_CROWD = 512
 
 #: Whether a change is still wanted. Asked when its turn has come, right before it is sent; must not raise.
 Still = Callable[[], bool]
@@ -56,6 +67,7 @@ class Lane:
         self._waiting: dict[str, deque[_Waiting]] = {}
         self._sender: asyncio.Task[None] | None = None
         self._patience = Backoff(*_LEFT_ALONE, random.random)
+        self._trouble: ConsulError | None = None
 
     @property
     def idle(self) -> bool:
@@ -63,14 +75,18 @@ class Lane:
         return self._sender is None
 
     async def write(self, change: Change, still: Still = always) -> None:
-        """Write one change; returns when Consul has acknowledged it. Raises the ConsulError that it met."""
+        """Write one change; returns when Consul has acknowledged it. Raises the ConsulError that it met, or that
+        keeps a crowd waiting already.
+        """
+        if self._trouble is not None and self._depth() >= _CROWD:
+            raise self._trouble.with_traceback(None)
         done: asyncio.Future[ConsulError | None] = asyncio.get_running_loop().create_future()
         self._waiting.setdefault(change.node, deque()).append(_Waiting(change, done, still))
         if self._sender is None:
             self._sender = asyncio.create_task(self._send())
         error = await done
         if error is not None:
-            raise error
+            raise error.with_traceback(None)  # many share one: it must not grow by the frames of each
 
     async def stop(self) -> None:
         """Send nothing more; returns when nothing is in flight. Those who wait are told."""
@@ -94,7 +110,7 @@ class Lane:
         Whoever watches a node is woken by each batch that touches it: so a batch touches few.
         """
         batch: list[_Waiting] = []
-        limit = self._registry.batch
+        limit = 1 if self._trouble else self._registry.batch
         while self._waiting and len(batch) < limit:
             node = next(iter(self._waiting))
             waiting = self._waiting.pop(node)
@@ -104,12 +120,26 @@ class Lane:
         return batch
 
     async def _leave_alone(self, outcomes: Sequence[ConsulError | None]) -> None:
-        """Where all of a batch were pushed back: as long as was asked for, else ever longer."""
-        pushed = [error for error in outcomes if isinstance(error, Throttled)]
-        if len(pushed) < len(outcomes):
+        """Where all of a batch met what others would meet, too: as long as was asked for, else ever longer."""
+        met = [error for error in outcomes if isinstance(error, Throttled | Unavailable)]
+        if len(met) < len(outcomes):
+            self._trouble = None
             self._patience.reset()
-        else:
-            await asyncio.sleep(max(*map(asked, pushed), self._patience()))
+            return
+        self._trouble = met[0]
+        self._turn_away(self._trouble)
+        await asyncio.sleep(max(*map(asked, met), self._patience()))
+
+    def _depth(self) -> int:
+        return sum(map(len, self._waiting.values()))
+
+    def _turn_away(self, error: ConsulError) -> None:
+        """Those who came last, down to a crowd."""
+        for _ in range(self._depth() - _CROWD):
+            node, waiting = next(reversed(self._waiting.items()))
+            _tell(waiting.pop(), error)
+            if not waiting:
+                del self._waiting[node]
 
     async def _commit(self, batch: list[_Waiting]) -> list[ConsulError | None]:
         """One outcome each, whatever happens: somebody waits for every change."""
@@ -128,14 +158,12 @@ class Lane:
         metrics.batch_size.observe(len(batch))
         for waiting, outcome in zip(batch, outcomes, strict=True):
             self._audit.record(waiting.change, outcome, len(batch))
-            if not waiting.done.done():
-                waiting.done.set_result(outcome)
+            _tell(waiting, outcome)
 
     def _abandon(self) -> None:
         """On the way out: nobody shall wait for what will not be sent."""
         for waiting in chain.from_iterable(self._waiting.values()):
-            if not waiting.done.done():
-                waiting.done.set_result(NotSent(_STOPPING))
+            _tell(waiting, NotSent(_STOPPING))
         self._waiting.clear()
 
 
@@ -143,9 +171,13 @@ def _is_wanted(waiting: _Waiting) -> bool:
     """Whether it is to be sent; else whoever waits for it is told."""
     if waiting.still():
         return True
-    if not waiting.done.done():
-        waiting.done.set_result(Overtaken(_OVERTAKEN))
+    _tell(waiting, Overtaken(_OVERTAKEN))
     return False
+
+
+def _tell(waiting: _Waiting, outcome: ConsulError | None) -> None:
+    if not waiting.done.done():
+        waiting.done.set_result(outcome)
 
 
 class Lanes:

@@ -18,6 +18,7 @@ from consul_registrar.consul.errors import (
     Paced,
     Stale,
     Throttled,
+    Unavailable,
 )
 from consul_registrar.consul.login import Login, Method
 from consul_registrar.consul.registry import OnChange, Registry, RegistryStatus, TokenStatus
@@ -53,6 +54,7 @@ __all__ = [
     "Tls",
     "Token",
     "TokenStatus",
+    "Unavailable",
     "show_instead",
     "tls_context",
 ]

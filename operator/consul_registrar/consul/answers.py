@@ -17,6 +17,7 @@ from consul_registrar.consul.errors import (
     OutcomeUnknown,
     Stale,
     Throttled,
+    Unavailable,
 )
 from consul_registrar.model import Reason
 from consul_registrar.values import record
@@ -89,8 +90,8 @@ def _unless_written(request: Request, reason: Reason) -> ConsulError:
 _Make = Callable[[Request, Reason, Answer], ConsulError]
 
 
-def _not_sent(_request: Request, reason: Reason, _answer: Answer) -> ConsulError:
-    return NotSent(reason)
+def _unavailable(_request: Request, reason: Reason, _answer: Answer) -> ConsulError:
+    return Unavailable(reason)
 
 
 def _throttled(_request: Request, reason: Reason, answer: Answer) -> ConsulError:
@@ -144,10 +145,10 @@ _TABLE = (
     _Row(408, 408, "", _unknown, "ConsulFailed", "it is read back, then tried again"),
     _Row(409, 409, "", _stale, "Stale", "what stands is read again, then it is tried again"),
     _Row(400, 499, "", _invalid, "InvalidRequest", "it is not sent again unchanged"),
-    _Row(500, 500, "no cluster leader", _not_sent, "ConsulNoLeader", "the servers must elect a leader; " + _WAIT),
-    _Row(500, 500, "no known consul servers", _not_sent, "ConsulNoLeader", "the agent must find servers; " + _WAIT),
-    _Row(500, 500, "node is not the leader", _not_sent, "ConsulNoLeader", _WAIT),
-    _Row(500, 500, "timed out enqueuing operation", _not_sent, "ConsulNoLeader", _WAIT),
+    _Row(500, 503, "no cluster leader", _unavailable, "ConsulNoLeader", "the servers must elect a leader; " + _WAIT),
+    _Row(500, 500, "no known consul servers", _unavailable, "ConsulNoLeader", "the agent must find servers; " + _WAIT),
+    _Row(500, 500, "node is not the leader", _unavailable, "ConsulNoLeader", _WAIT),
+    _Row(500, 500, "timed out enqueuing operation", _unavailable, "ConsulNoLeader", _WAIT),
     _Row(500, 500, "permission denied", _denied, "PermissionDenied", "give the token's policy the missing rule"),
     _Row(500, 599, "", _unknown, "ConsulFailed", "it is read back, then tried again"),
 )

@@ -1,7 +1,8 @@
 """What can go wrong between us and Consul, by what follows from it.
 
     ConsulError
-    ├── NotSent          nothing was applied; try again (refused, DNS, no leader)
+    ├── NotSent          nothing was applied; try again
+    │   ├── Unavailable  … and so it is for everybody: nobody answers, or nobody leads (refused, DNS, no leader)
     │   └── Throttled    … not before `after` seconds (429, write limits)
     │       └── Paced    … by the connection's own limit: nothing is wrong
     ├── OutcomeUnknown   it may have been applied; read back, then repeat (time-out, reset, leadership lost)
@@ -30,6 +31,10 @@ class ConsulError(Exception):
 
 class NotSent(ConsulError):
     """Nothing was applied."""
+
+
+class Unavailable(NotSent):
+    """Nobody answers, or the servers have no leader: whatever else is sent now fares no better."""
 
 
 class Throttled(NotSent):

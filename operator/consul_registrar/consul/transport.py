@@ -18,7 +18,7 @@ from consul.base import Consul, HTTPClient
 from yarl import URL
 
 from consul_registrar.consul.answers import Answer, Request, failure
-from consul_registrar.consul.errors import ConsulError, Denied, NotSent, OutcomeUnknown
+from consul_registrar.consul.errors import ConsulError, Denied, NotSent, OutcomeUnknown, Unavailable
 from consul_registrar.model import Reason
 from consul_registrar.together import is_cancelled
 
@@ -239,7 +239,7 @@ def _broken(request: Request, error: Exception) -> ConsulError:
         return Denied(Reason("TlsFailed", f"{request} failed in the TLS handshake ({_words(error)}): {advice}"))
     if isinstance(error, aiohttp.ClientConnectorError | aiohttp.ConnectionTimeoutError):
         message = f"{request}: no connection ({_words(error)}): is an agent listening there?"
-        return NotSent(Reason("ConsulUnreachable", message))
+        return Unavailable(Reason("ConsulUnreachable", message))
     if isinstance(error, aiohttp.InvalidURL):
         return Denied(Reason("InvalidAddress", f"{request}: that is no address"))
     if request.is_write:

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import secrets
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
@@ -11,9 +12,12 @@ from aiohttp import web as http
 from catalog_world import NODES, Catalog, recorded, running, to, transactions
 from consul_world import CLUSTER, deregister, register
 
+from consul_registrar.audit import Audit
+from consul_registrar.changes import Change
 from consul_registrar.consul import Denied, NotSent, OutcomeUnknown
 from consul_registrar.consul.transport import Access
 from consul_registrar.consul.virtual import node_names
+from consul_registrar.writer import Lanes
 
 
 async def test_who_may_not_write_sends_nothing(catalog):
@@ -50,7 +54,7 @@ async def test_an_answer_that_got_lost_is_read_back(catalog):
 @pytest.mark.parametrize(
     ("status", "text", "kind"),
     [
-        (500, "No cluster leader", "NotSent"),
+        (500, "No cluster leader", "Unavailable"),
         (500, "leadership lost while committing log", "OutcomeUnknown"),
         (429, "rate limit exceeded, try again later or against a different server", "Throttled"),
         (503, "this operation can only be performed by the leader, try again later", "Throttled"),
@@ -65,6 +69,33 @@ async def test_what_consul_answers_for_a_transaction_is_what_each_change_is_told
         await registry.is_ready()
         outcomes = await registry.registry.apply("", [register(registry.web(f"u{n}")) for n in range(3)])
         assert [type(error).__name__ for error in outcomes] == [kind] * 3
+
+
+async def test_how_often_consul_is_tried_without_a_leader_does_not_depend_on_how_many_wait(catalog):
+    leaderless = asyncio.Event()
+
+    async def fault(request: Any) -> http.Response | None:
+        lost = leaderless.is_set() and request.path == "/v1/txn"
+        return http.Response(status=500, text="rpc error making call: No cluster leader") if lost else None
+
+    async def persist(lanes: Lanes, change: Change) -> None:
+        while True:
+            with suppress(NotSent):
+                return await lanes.write(change)
+            await asyncio.sleep(0.05)
+
+    async with recorded(catalog.consul, fault) as way, running(to(f"http://127.0.0.1:{way.port}")) as registry:
+        await registry.is_ready()
+        lanes = Lanes(registry.registry, Audit("default", lambda *_: None))
+        wanted = [registry.web(f"u{number}") for number in range(400)]
+        leaderless.set()
+        waiting = [asyncio.create_task(persist(lanes, register(one))) for one in wanted]
+        await asyncio.sleep(3.0)
+        tries = len(transactions(way))
+        leaderless.clear()
+        await asyncio.gather(*waiting)
+        assert 2 <= tries <= 8
+        assert all(catalog.service(one) for one in wanted)
 
 
 async def test_a_request_that_is_too_large_is_sent_in_halves(catalog):

@@ -3,7 +3,16 @@
 import pytest
 
 from consul_registrar.consul.answers import Answer, Request, failure, next_index
-from consul_registrar.consul.errors import Denied, Invalid, Misdirected, NotSent, OutcomeUnknown, Stale, Throttled
+from consul_registrar.consul.errors import (
+    Denied,
+    Invalid,
+    Misdirected,
+    NotSent,
+    OutcomeUnknown,
+    Stale,
+    Throttled,
+    Unavailable,
+)
 
 WRITE = Request("PUT", "/v1/agent/service/register", "http://10.0.0.1:8500")
 READ = Request("GET", "/v1/agent/services", "http://10.0.0.1:8500")
@@ -25,10 +34,11 @@ READ = Request("GET", "/v1/agent/services", "http://10.0.0.1:8500")
         (429, "rate limit exceeded, try again later or against a different server", Throttled, "ConsulThrottled"),
         (429, "Your IP is issuing too many concurrent connections", Throttled, "ConsulThrottled"),
         (503, "operation can only be performed by the leader, try again later", Throttled, "ConsulThrottled"),
-        (500, "rpc error making call: No cluster leader", NotSent, "ConsulNoLeader"),
-        (500, "No known Consul servers", NotSent, "ConsulNoLeader"),
-        (500, "node is not the leader", NotSent, "ConsulNoLeader"),
-        (500, "timed out enqueuing operation", NotSent, "ConsulNoLeader"),
+        (500, "rpc error making call: No cluster leader", Unavailable, "ConsulNoLeader"),
+        (503, "No cluster leader", Unavailable, "ConsulNoLeader"),
+        (500, "No known Consul servers", Unavailable, "ConsulNoLeader"),
+        (500, "node is not the leader", Unavailable, "ConsulNoLeader"),
+        (500, "timed out enqueuing operation", Unavailable, "ConsulNoLeader"),
         (500, "leadership lost while committing log", OutcomeUnknown, "ConsulFailed"),
         (500, "rpc error making call: i/o deadline reached", OutcomeUnknown, "ConsulFailed"),
         (502, "Bad Gateway", OutcomeUnknown, "ConsulFailed"),

@@ -1,6 +1,7 @@
 """Group commit: what leaves together, in which order, and that everybody gets an answer."""
 
 import asyncio
+import contextlib
 import json
 import logging
 from collections.abc import Callable, Sequence
@@ -11,7 +12,15 @@ import pytest
 
 from consul_registrar.audit import Audit
 from consul_registrar.changes import NO_EVIDENCE, Cause, Change, Deregister, Evidence, Register
-from consul_registrar.consul.errors import ConsulError, Denied, NotSent, OutcomeUnknown, Overtaken, Throttled
+from consul_registrar.consul.errors import (
+    ConsulError,
+    Denied,
+    NotSent,
+    OutcomeUnknown,
+    Overtaken,
+    Throttled,
+    Unavailable,
+)
 from consul_registrar.writer import Lane, Lanes
 from unit.core.build import instance, pod, reason
 from unit.core.instant import elapsed, instantly, settle
@@ -295,3 +304,81 @@ async def test_what_only_waits_for_its_own_turn_keeps_nobody_else_waiting() -> N
     tasks += await world.begin(others[2])
     await results(tasks)
     assert elapsed() < 1
+
+
+class Outage:
+    """A Consul without a leader until a time, asked by a crowd of which each tries again when it is refused."""
+
+    def __init__(self, seconds: float) -> None:
+        self._until = seconds
+        self.tries = 0
+        self.world = World(self._answer)
+        self.world.consul.open.set()
+
+    def _answer(self, changes: Sequence[Change]) -> Answers:
+        if elapsed() >= self._until:
+            return [None] * len(changes)
+        self.tries += 1
+        return [Unavailable(reason("ConsulNoLeader"))] * len(changes)
+
+    async def crowd(self, size: int) -> None:
+        await asyncio.gather(*map(self._persist, changes(size)))
+
+    async def _persist(self, change: Change) -> None:
+        wait = 0.05
+        while True:
+            with contextlib.suppress(NotSent):
+                return await self.world.lane.write(change)
+            await asyncio.sleep(wait)
+            wait = min(2 * wait, 60.0)
+
+
+@pytest.mark.parametrize("size", [100, 3000])
+@instantly
+async def test_how_often_a_consul_without_a_leader_is_tried_depends_on_time_and_not_on_how_many_wait(size: int) -> None:
+    outage = Outage(60.0)
+    await outage.crowd(size)
+    assert 10 <= outage.tries <= 30
+    assert outage.world.sizes[: outage.tries][1:] == [1] * (outage.tries - 1)
+    applied = [change.id for batch in outage.world.consul.batches[outage.tries :] for change in batch]
+    assert sorted(applied) == sorted(change.id for change in changes(size))
+
+
+@instantly
+async def test_a_crowd_that_waits_for_one_consul_goes_on_as_soon_as_it_answers() -> None:
+    outage = Outage(60.0)
+    await outage.crowd(500)
+    assert elapsed() <= 65
+
+
+@instantly
+async def test_only_a_crowd_waits_for_a_consul_that_is_left_alone_and_whoever_else_comes_is_told_why() -> None:
+    outage = Outage(60.0)
+    tasks = await outage.world.begin(*changes(3000))
+    assert sum(task.done() for task in tasks) == 3000 - 512
+    (late,) = await outage.world.begin(*changes(1))
+    assert isinstance(late.exception(), Unavailable)
+    assert isinstance(tasks[-1].exception(), Unavailable)
+    await outage.world.lane.stop()
+    await results(tasks)
+
+
+@instantly
+async def test_an_agent_that_does_not_answer_keeps_nobody_waiting_who_goes_to_another() -> None:
+    def answer(sent: Sequence[Change]) -> Answers:
+        return [Unavailable(reason("ConsulUnreachable")) if c.node == "agent-1" else None for c in sent]
+
+    consul: Any = Consul(answer)
+    consul.open.set()
+    lanes = Lanes(consul, Audit("default", lambda *_: None))
+
+    def write(place: str) -> "asyncio.Task[None]":
+        return asyncio.create_task(lanes.write(Register(instance(place=place), (), Cause.DESIRED)))
+
+    lost = [write("agent-1") for _ in range(20)]
+    await settle()
+    await results([write("agent-2")])
+    assert elapsed() == 0.0
+    assert not lost[-1].done()
+    await lanes.stop()
+    await results(lost)
