@@ -1,6 +1,6 @@
 """Decides which changes go into which transaction, and which of them a refusal belongs to; pure.
 
-    changes ──operations──> units ──pack──> requests of at most 128 operations and half the size that Consul takes
+    changes ──operations──> units ──pack──> requests of as many operations and bytes as Consul takes
 
 A unit is one change with its operations, which stand together in one request: they are applied all or none. What a
 node needs to exist stands before the first unit on it. Consul names refused operations by their place in the request;
@@ -9,7 +9,6 @@ bring up another.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from collections.abc import Set as AbstractSet
 
 from consul_registrar.changes import Change, Deregister, DropCheck, Feed, Register
 from consul_registrar.consul.catalog_book import CatalogBook
@@ -27,8 +26,8 @@ from consul_registrar.probes import HttpProbe, Readiness, TcpProbe
 from consul_registrar.values import record
 
 MOST_OPS = 128
-MOST_BYTES = 256 * 1024
-"""Consul takes 512 KiB; smaller requests keep its other writers, and ours to other nodes, waiting for less long."""
+MOST_BYTES = 512 * 1024
+"""Of a request's body, unless the servers have another `txn_max_req_len`; what is too large is sent in halves."""
 
 
 @record(frozen=True, slots=True, eq=False)
@@ -38,10 +37,6 @@ class Unit:
     at: int
     change: Change
     ops: tuple[Op, ...]
-
-    @property
-    def size(self) -> int:
-        return sum(len(op.body) + 1 for op in self.ops)
 
     @property
     def ported(self) -> bool:
@@ -121,23 +116,31 @@ def waves(changes: Sequence[Change]) -> list[list[tuple[int, Change]]]:
     return rounds
 
 
-def pack(units: Iterable[Unit], lacking: AbstractSet[str]) -> list[list[Unit]]:
-    """Units in requests, in order, with room for an operation that makes each node of those that are `lacking`."""
+def pack(units: Iterable[Unit], needs: Mapping[str, Op]) -> list[list[Unit]]:
+    """Units in requests, in order, each with room for what the nodes in it need before them."""
     requests: list[list[Unit]] = []
     count = size = 0
     made: set[str] = set()
     for unit in units:
-        makes = unit.change.node in lacking - made
-        if not requests or count + len(unit.ops) + makes > MOST_OPS or size + unit.size > MOST_BYTES:
+        node = unit.change.node
+        ops = unit.ops if node in made or node not in needs else (needs[node], *unit.ops)
+        if not requests or count + len(ops) > MOST_OPS or size + _size(ops) > MOST_BYTES:
             requests.append([])
-            count = size = 0
-            made = set()
-            makes = unit.change.node in lacking
+            count, size, made = 0, _BRACKETS, set()
+            ops = (needs[node], *unit.ops) if node in needs else unit.ops
         requests[-1].append(unit)
-        count += len(unit.ops) + makes
-        size += unit.size
-        made.add(unit.change.node)
+        count += len(ops)
+        size += _size(ops)
+        made.add(node)
     return requests
+
+
+_BRACKETS = 1
+"""Two, but the last operation has no comma behind it."""
+
+
+def _size(ops: Iterable[Op]) -> int:
+    return sum(len(op.body) + 1 for op in ops)
 
 
 @record(frozen=True, slots=True)

@@ -72,7 +72,7 @@ class CatalogWriter:
         for wave in batch.waves(changes):
             units = list(self._units(wave, outcomes))
             plain = [unit for unit in units if not unit.ported]
-            await self._commit_all(batch.pack(plain, self._needs(plain).keys()), outcomes)
+            await self._commit_all(batch.pack(plain, self._needs(plain)), outcomes)
             await self._register([unit for unit in units if unit.ported], outcomes)
         return [outcomes[at] for at in range(len(changes))]
 

@@ -198,6 +198,17 @@ async def test_what_is_many_transactions_goes_to_consul_side_by_side(catalog):
         assert not any(registry.planned(replace(one, port=2)) for one in rest[128:])
 
 
+async def test_transactions_are_as_large_as_consul_takes_them(catalog):
+    async with recorded(catalog.consul) as way, running(to(f"http://127.0.0.1:{way.port}")) as registry:
+        await registry.is_ready()
+        long = {f"note{number}": "x" * 500 for number in range(30)}
+        wanted = [registry.web(f"u{number}", meta=meta(f"u{number}", **long)) for number in range(100)]
+        await registry.write(*map(register, wanted))
+        sizes = [len(body) for what, _, body in way.requests if what.startswith("PUT /v1/txn")]
+        assert len(sizes) == 4  # 1.6 MiB of 512 KiB each, and none was refused
+        assert all(catalog.service(one) for one in wanted)
+
+
 async def test_two_changes_of_one_instance_are_sent_in_order(registry, catalog):
     one = registry.web("u1")
     await registry.write(

@@ -121,25 +121,30 @@ def unit(at: int, node: str, ops: int = 2, size: int = 10) -> Unit:
     return Unit(at, Register(instance, (), Cause.DESIRED), tuple(Op(b"x" * size) for _ in range(ops)))
 
 
-UNITS = st.lists(st.tuples(st.sampled_from("abcdef"), st.integers(1, 140), st.integers(1, 3000)), max_size=60).map(
+UNITS = st.lists(st.tuples(st.sampled_from("abcdef"), st.integers(1, 140), st.integers(1, 9000)), max_size=60).map(
     lambda rows: [unit(at, *row) for at, row in enumerate(rows)]
 )
 
 
 @given(UNITS, st.sets(st.sampled_from("abcdef")))
 def test_packing_keeps_every_unit_once_and_in_order_within_the_limits(units, lacking):
-    requests = pack(units, lacking)
-    assert [u for request in requests for u in request] == units
+    needs = {node: Op(b"n" * 700) for node in lacking}
+    requests = [compose(request, needs) for request in pack(units, needs)]
+    assert [u for request in requests for u in request.units] == units
     for request in requests:
-        needs = {node: Op(b"n") for node in lacking}
-        composed = compose(request, needs)
-        if len(request) > 1:
-            assert len(composed.ops) <= MOST_OPS
-            assert sum(u.size for u in request) <= MOST_BYTES
+        if len(request.units) > 1:
+            assert len(request.ops) <= MOST_OPS
+            assert len(request.body) <= MOST_BYTES
 
 
 def test_sixty_four_instances_with_a_check_each_are_one_request():
-    assert len(pack([unit(at, f"n{at % 32}") for at in range(64)], set())) == 1
+    assert len(pack([unit(at, f"n{at % 32}") for at in range(64)], {})) == 1
+
+
+@pytest.mark.parametrize(("count", "ops", "size"), [(128, 1, 100), (4, 32, 100), (4, 1, 131_070)])
+def test_a_request_is_full_when_consul_takes_no_more_operations_or_bytes(count, ops, size):
+    crowd = [unit(at, "n", ops, size) for at in range(count + 1)]
+    assert [len(request) for request in pack(crowd, {})] == [count, 1]
 
 
 @given(UNITS, st.sets(st.sampled_from("abcdef")), st.data())
