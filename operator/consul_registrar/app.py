@@ -21,6 +21,7 @@ from consul_registrar.acceptance import Acceptance
 from consul_registrar.arrivals import Connections, Namespaces, Nodes, Pods, Registrations, endpoints_in, pods_beside
 from consul_registrar.audit import Audit
 from consul_registrar.cache import Cache
+from consul_registrar.changes import Change
 from consul_registrar.cluster import Cluster
 from consul_registrar.connection_status import ConnectionStatus
 from consul_registrar.consul import ConsulError, Recorded
@@ -127,6 +128,7 @@ class Operator:
             direct_tokens(self._settings),
             self._leadership.may_write,
             self._wrote,
+            self._audited,
             self._recorded_token,
         )
         return Consuls(self._cache, connections.serve, self._count, self._connection_changed)
@@ -217,7 +219,13 @@ class Operator:
         self._reaped.load(registration.key, registration.status.get("reaped") or (), times.epoch)
 
     def _wrote(self, connection: str, operation: str, cause: str, error: ConsulError | None, node: str) -> None:
-        Audit(connection, lambda *what: self._count(connection, *what)).record_other(operation, cause, error, node)
+        self._audit(connection).record_other(operation, cause, error, node)
+
+    def _audited(self, connection: str, change: Change, error: ConsulError | None) -> None:
+        self._audit(connection).record(change, error, 1)
+
+    def _audit(self, connection: str) -> Audit:
+        return Audit(connection, lambda *what: self._count(connection, *what))
 
     def _count(self, connection: str, operation: str, cause: str, outcome: str) -> None:
         metrics.written(connection, operation, cause, outcome)()

@@ -30,6 +30,7 @@ class Cause(StrEnum):
     REGISTRATION_DELETED = "registration-deleted"
     ORPHANED = "orphaned"
     ADOPTED = "adopted"
+    PORTS_LOST = "ports-lost"
 
     @property
     def final(self) -> bool:

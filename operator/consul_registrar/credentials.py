@@ -12,6 +12,7 @@ import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -20,6 +21,7 @@ from consul_registrar.api import access as api
 from consul_registrar.api.access import SecretKeyRef, Source
 from consul_registrar.api.base import milliseconds
 from consul_registrar.api.connection import ConsulConnectionSpec
+from consul_registrar.changes import Change
 from consul_registrar.consul import (
     VIRTUAL_NODES,
     Access,
@@ -123,6 +125,7 @@ class ConsulConnections:
         direct_tokens: Mapping[str, str],
         may_write: Callable[[], bool],
         wrote: Wrote,
+        audited: Callable[[str, Change, ConsulError | None], None],
         recorded: Callable[[str], Recorded | None],
     ) -> None:
         self._cluster = cluster
@@ -133,6 +136,7 @@ class ConsulConnections:
         self._direct_tokens = direct_tokens
         self._may_write = may_write
         self._wrote = wrote
+        self._audited = audited
         self._recorded = recorded
 
     async def serve(self, name: str, spec: ConsulConnectionSpec, take: Callable[[NodeRegistry], None]) -> None:
@@ -168,7 +172,7 @@ class ConsulConnections:
                 catalog = _catalog_settings(spec, access)
                 return CatalogRegistry(
                     name, self._cluster, catalog, on_change, on_agent=on_agent, may_write=may_write, token=token,
-                    on_visible=metrics.pod_visible, wrote=wrote,
+                    on_visible=metrics.pod_visible, wrote=wrote, audited=partial(self._audited, name),
                 )  # fmt: skip
             agents = _agent_settings(spec, access)
             return AgentRegistry(

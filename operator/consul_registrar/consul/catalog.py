@@ -20,6 +20,7 @@ from consul_registrar.changes import Cause, Change
 from consul_registrar.consul.answers import Answer
 from consul_registrar.consul.book import Subject
 from consul_registrar.consul.catalog_nodes import CatalogNodes
+from consul_registrar.consul.catalog_ported import Audited
 from consul_registrar.consul.catalog_servers import Servers
 from consul_registrar.consul.catalog_wire import decode_places
 from consul_registrar.consul.catalog_writer import CatalogWriter
@@ -65,6 +66,10 @@ def _unheard(_operation: str, _cause: str, _node: str, _error: ConsulError | Non
     return None
 
 
+def _unaudited(_change: Change, _error: ConsulError | None) -> None:
+    return None
+
+
 def _always() -> bool:
     return True
 
@@ -74,7 +79,8 @@ class CatalogRegistry:
 
     `on_change` is called for what reads find, not for our own acknowledged writes. `on_agent` is called with ""
     whenever `place` may answer otherwise. `may_write` is asked before each request that writes, `wrote`
-    called with what is written of virtual nodes: operation, cause, node, error. `on_visible` gets the Pod's version of
+    called with what is written of virtual nodes: operation, cause, node, error; `audited` with each change of an
+    instance that `apply` made beside those it was given. `on_visible` gets the Pod's version of
     each change that is acknowledged: the catalog holds it from then on.
     """
 
@@ -91,6 +97,7 @@ class CatalogRegistry:
         may_write: Callable[[], bool] = _always,
         token: Token | None = None,
         wrote: Callable[[str, str, str, ConsulError | None], None] = _unheard,
+        audited: Audited = _unaudited,
         on_visible: OnVisible = ignore,
     ) -> None:
         self.name = name
@@ -126,6 +133,7 @@ class CatalogRegistry:
             may_write,
             lambda: self._version,
             partial(wrote, "put-node", "needed"),
+            audited,
         )
         self._ready = False
         self._told: frozenset[str] = frozenset()

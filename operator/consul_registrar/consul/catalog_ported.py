@@ -14,7 +14,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, replace
 
-from consul_registrar.changes import Register
+from consul_registrar.changes import Cause, Change, Deregister, Register
 from consul_registrar.consul import catalog_batch as batch
 from consul_registrar.consul.catalog_batch import Unit
 from consul_registrar.consul.catalog_servers import Servers
@@ -43,6 +43,8 @@ AT_ONCE = 8
 
 LOST = 600.0
 """Seconds until named ports are tried again with servers that have dropped them."""
+
+Audited = Callable[[Change, ConsulError | None], None]
 
 _OLDER_SERVER = "a server of this one is older: they were lost on the way to the catalog"
 
@@ -86,7 +88,10 @@ class Found:
 
 
 class PortedWriter:
-    """Writes registrations with named ports, on nodes that exist. `transact` sends a transaction about such nodes."""
+    """Writes registrations with named ports, on nodes that exist. `transact` sends a transaction about such nodes.
+
+    `audited` is told of each change that nobody has asked for: what is taken back.
+    """
 
     def __init__(
         self,
@@ -97,6 +102,7 @@ class PortedWriter:
         may_write: Callable[[], bool],
         version: Callable[[], str],
         transact: Callable[[bytes, AbstractSet[str]], Awaitable[Verdict]],
+        audited: Audited,
     ) -> None:
         self._datacenter = datacenter
         self._servers = servers
@@ -105,6 +111,7 @@ class PortedWriter:
         self._may_write = may_write
         self._version = version
         self._transact = transact
+        self._audited = audited
         self._lost_at = -math.inf
 
     async def register(self, units: Sequence[Unit]) -> dict[int, ConsulError | None]:
@@ -196,12 +203,20 @@ class PortedWriter:
     async def _take_back(self, sent: Sent, index: int) -> None:
         """Without its ports it would be found at none: what stood before stands again, at its default port."""
         self._ask_leave()
+        evidence = sent.unit.change.evidence
         if sent.before is None:
+            change: Change = Deregister(sent.instance, Cause.PORTS_LOST, evidence)
             op = service_delete(sent.instance, index)
         else:
             port = sent.before.port or sent.instance.port  # none: what an interrupted try has left
-            op = service_op(replace(sent.before, ports=(), port=port), index)
-        verdict = await self._transact(b"[" + op.body + b"]", {sent.instance.node})
-        if verdict.Errors:
-            raise batch.error_of(sent.unit, verdict.Errors[0])
+            change = Register(replace(sent.before, ports=(), port=port), (), Cause.PORTS_LOST, evidence)
+            op = service_op(change.instance, index)
+        try:
+            verdict = await self._transact(b"[" + op.body + b"]", {sent.instance.node})
+            if verdict.Errors:
+                raise batch.error_of(sent.unit, verdict.Errors[0])
+        except ConsulError as error:
+            self._audited(change, error)
+            raise
+        self._audited(change, None)
         self._watches[sent.instance.node].wake()

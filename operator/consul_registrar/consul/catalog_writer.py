@@ -18,7 +18,7 @@ from dataclasses import replace
 from consul_registrar.changes import Change, Deregister, DropCheck, Feed, Register
 from consul_registrar.consul import catalog_batch as batch
 from consul_registrar.consul.catalog_batch import Composed, Unit
-from consul_registrar.consul.catalog_ported import PortedWriter
+from consul_registrar.consul.catalog_ported import Audited, PortedWriter
 from consul_registrar.consul.catalog_servers import Servers
 from consul_registrar.consul.catalog_watch import NodeWatch
 from consul_registrar.consul.catalog_wire import (
@@ -44,7 +44,9 @@ Outcomes = dict[int, ConsulError | None]
 
 
 class CatalogWriter:
-    """Writes changes of one connection; `made` is called with each node that was made, or marked, for them."""
+    """Writes changes of one connection; `made` is called with each node that was made, or marked, for them, `audited`
+    with each change beside them.
+    """
 
     def __init__(
         self,
@@ -56,6 +58,7 @@ class CatalogWriter:
         may_write: Callable[[], bool],
         version: Callable[[], str],
         made: Callable[[str, ConsulError | None], None],
+        audited: Audited,
     ) -> None:
         self._whose = whose
         self._datacenter = datacenter
@@ -64,7 +67,9 @@ class CatalogWriter:
         self._in_flight = in_flight
         self._may_write = may_write
         self._made = made
-        self._ported = PortedWriter(datacenter, servers, watches, in_flight, may_write, version, self._transact)
+        self._ported = PortedWriter(
+            datacenter, servers, watches, in_flight, may_write, version, self._transact, audited
+        )
 
     async def apply(self, changes: Sequence[Change]) -> list[ConsulError | None]:
         """Write; outcomes in the order of the changes. Those of one instance are sent one after the other."""

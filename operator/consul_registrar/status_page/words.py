@@ -37,6 +37,7 @@ CAUSES = {
     "unselected": "not selected any more",
     "replaced": "replaced by another",
     "adopted": "adopted",
+    "ports-lost": "put back, since a server dropped its ports",
     "needed": "something is to stand there",
     "emptied": "nothing stands there",
     "claimed": "nobody held it",

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import logging
 from dataclasses import replace
 from typing import Any
 
@@ -14,9 +15,10 @@ from consul_faults import passed_on, serving
 from consul_world import WEB, Truth, eventually, register, to, web
 from consul_world import running as at_agent
 
-from consul_registrar.changes import Cause, Deregister, Feed
+from consul_registrar.audit import Audit
+from consul_registrar.changes import Cause, Change, Deregister, Feed
 from consul_registrar.consul.agent import AgentSettings
-from consul_registrar.consul.errors import Denied, OutcomeUnknown, Stale
+from consul_registrar.consul.errors import ConsulError, Denied, OutcomeUnknown, Stale
 from consul_registrar.model import Health, Instance, Key, NamedPort
 
 PORTS = (NamedPort("grpc", 90), NamedPort("http", 9, default=True))
@@ -323,6 +325,38 @@ async def test_who_no_longer_leads_takes_nothing_back_and_the_next_who_does_leav
             assert error.reason.code == "NamedPortsUnsupported"
             row = catalog.service(made)
             assert (row and row["Port"]) == 9
+
+
+@pytest.mark.parametrize(
+    ("stood", "operation"), [(False, "deregister"), (True, "register")], ids=["new", "stood before"]
+)
+async def test_what_is_taken_back_leaves_a_line_of_its_own(
+    catalog: Catalog, caplog: pytest.LogCaptureFixture, stood: bool, operation: str
+) -> None:
+    audit = Audit("default", lambda *_: None)
+
+    def audited(change: Change, error: ConsulError | None) -> None:
+        audit.record(change, error, 1)
+
+    async with (
+        recorded(catalog.consul, dropping(catalog)) as server,
+        in_catalog(catalog_to(f"http://127.0.0.1:{server.port}"), audited=audited) as one,
+    ):
+        await one.is_ready()
+        plain = one.web("line")
+        if stood:
+            await one.write(register(plain))
+        with caplog.at_level(logging.INFO, "consul_registrar.audit"):
+            await one.registry.apply("", [register(replace(plain, ports=PORTS))])
+    (record,) = [each for each in caplog.records if each.name == "consul_registrar.audit"]
+    line = json.loads(record.getMessage())
+    assert {key: line[key] for key in ("operation", "cause", "outcome", "instance", "registration")} == {
+        "operation": operation,
+        "cause": "ports-lost",
+        "outcome": "applied",
+        "instance": plain.id,
+        "registration": "shop/web",
+    }
 
 
 @pytest.mark.parametrize("stood", [False, True], ids=["new", "stood before"])

@@ -27,7 +27,7 @@ async def _uid() -> str:
 
 def connections() -> credentials.ConsulConnections:
     nothing: Any = lambda *_, **__: None  # noqa: E731
-    return credentials.ConsulConnections(CLUSTER, nothing, _uid, nothing, nothing, {}, lambda: True, nothing, nothing)
+    return credentials.ConsulConnections(CLUSTER, nothing, _uid, nothing, nothing, {}, lambda: True, *[nothing] * 3)
 
 
 def spec(consul: Consul, authority: Authority, shown: Certificate, token: Path) -> ConsulConnectionSpec:
