@@ -26,6 +26,7 @@ from consul_registrar.writer import Lanes, Still, always
 
 logger = logging.getLogger(__name__)
 
+_BEING_SET_UP = Reason(CONNECTING, "the connection is being set up")
 _RETRY = 5.0  # seconds between two tries to set up a connection: a missing Secret, an unreadable file
 
 
@@ -56,7 +57,7 @@ class _Link:
     registry: NodeRegistry | None = None
     lanes: Lanes | None = None
     pace: Pace = field(default_factory=Pace)
-    reason: Reason = field(default_factory=lambda: Reason(CONNECTING, "the connection is being set up"))
+    reason: Reason = _BEING_SET_UP
 
 
 class Consuls:
@@ -118,9 +119,12 @@ class Consuls:
                 await self._changed.wait()
 
     async def _keep(self, name: str, link: _Link) -> None:
+        """Serve it again and again: at once where it ended since its authorities changed, else after a while."""
         while True:
+            pause = _RETRY
             try:
                 await self._serve(name, link.spec, lambda registry: self._take(link, registry))
+                link.reason, pause = _BEING_SET_UP, 0.0
             except Unusable as error:
                 link.reason = error.reason
                 logger.warning("connection %r: %s", name, error.reason.message)
@@ -129,7 +133,7 @@ class Consuls:
                 logger.exception("connection %r ended unexpectedly and is set up again", name)
             link.registry = link.lanes = None
             self._on_state(name)
-            await asyncio.sleep(_RETRY)
+            await asyncio.sleep(pause)
 
     def _take(self, link: _Link, registry: NodeRegistry) -> None:
         registry.set_nodes(self._cache.nodes)

@@ -8,8 +8,9 @@ import pytest
 
 from consul_registrar.api.connection import ConsulConnectionSpec
 from consul_registrar.cache import Cache
-from consul_registrar.consuls import Consuls, NodeRegistry
-from unit.core.instant import instantly, settle
+from consul_registrar.consuls import Consuls, NodeRegistry, Unusable
+from unit.core.build import reason
+from unit.core.instant import elapsed, instantly, settle
 
 
 def spec(**fields: Any) -> ConsulConnectionSpec:
@@ -82,3 +83,42 @@ async def test_what_consul_enterprise_alone_has_is_refused_before_any_consul_is_
 async def _never_served(name: str, wanted: ConsulConnectionSpec, take: Callable[[NodeRegistry], None]) -> None:
     assert (wanted.namespace, wanted.partition) == (None, None)
     await asyncio.Event().wait()
+
+
+class Set:
+    """A connection that is set up again and again; each time ends as the next of `ends` says, the last goes on."""
+
+    def __init__(self, *ends: Unusable | None) -> None:
+        self._ends = list(ends)
+        self.begun: list[float] = []
+        self.consuls = Consuls(Cache(), self._serve, lambda *_: None, lambda _: None)
+
+    async def _serve(self, *_: object) -> None:
+        self.begun.append(elapsed())
+        if len(self.begun) > len(self._ends):
+            await asyncio.Event().wait()
+        await asyncio.sleep(10)
+        if (error := self._ends[len(self.begun) - 1]) is not None:
+            raise error
+
+    async def run(self, seconds: float, *specs: ConsulConnectionSpec) -> None:
+        running = asyncio.create_task(self.consuls.run())
+        for each in specs:
+            self.consuls.put("one", each)
+            await asyncio.sleep(seconds)
+        running.cancel()
+
+
+@instantly
+async def test_a_connection_whose_authorities_have_changed_is_set_up_anew_at_once() -> None:
+    world = Set(Unusable(reason("SecretNotFound")), None)
+    await world.run(60, spec())
+    assert world.begun == [0.0, 15.0, 25.0]
+    assert world.consuls.is_connecting("one")
+
+
+@instantly
+async def test_a_connection_that_could_not_be_set_up_is_tried_at_once_when_it_is_edited() -> None:
+    world = Set(Unusable(reason("SecretNotFound")))
+    await world.run(11, spec(), spec(nodeAgents={"port": 8501}))
+    assert world.begun == [0.0, 11.0]
