@@ -6,9 +6,10 @@ from typing import Any
 
 import pytest
 from aiohttp import web as aioweb
-from catalog_world import NODES, recorded, running, to
+from catalog_world import NODES, recorded, running, to, transactions
 from consul_world import CLUSTER, WEB, deregister, eventually, meta, register, web
 
+from consul_registrar.changes import Cause
 from consul_registrar.consul import NotSent
 from consul_registrar.consul.virtual import node_names
 from consul_registrar.model import Instance, Key, Reason
@@ -180,6 +181,27 @@ async def test_fewer_virtual_nodes_leave_nothing_behind(catalog):
         await eventually(lambda: not set(catalog.nodes()) - set(kept))
         await eventually(lambda: len(few.registry._nodes.watches) == 2)
         await few.is_ready()
+
+
+async def test_what_moves_stands_on_its_new_node_before_it_leaves_the_old_one(catalog):
+    async with running(to(catalog.consul.http_addr, virtual_nodes=6)) as many:
+        await many.is_ready()
+        old = next(one for n in range(99) if (one := many.web(f"u{n}")).node > node_names(CLUSTER, "default", 2)[-1])
+        await many.write(register(old))
+    async with (
+        recorded(catalog.consul) as way,
+        running(to(f"http://127.0.0.1:{way.port}", virtual_nodes=2)) as few,
+    ):
+        await few.is_ready()
+        new = few.web(old.subject)
+        first, second = few.planned(new)
+        await few.write(first)
+        assert catalog.service(old)
+        assert catalog.service(new)
+        await few.write(second)
+        assert catalog.service(old) is None
+        assert catalog.service(new)
+        assert [len(transactions(way)), second.cause] == [2, Cause.REPLACED]
 
 
 async def test_more_virtual_nodes_move_nothing(catalog):
