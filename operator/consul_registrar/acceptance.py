@@ -6,6 +6,7 @@ turn comes and goes (docs/decisions/0040). What is not accepted adds and changes
 what is gone.
 """
 
+from bisect import bisect_left, insort
 from collections.abc import Iterable, Sequence
 from collections.abc import Set as AbstractSet
 from typing import NamedTuple
@@ -33,6 +34,8 @@ class NameBook:
     def __init__(self) -> None:
         self._claims: dict[tuple[str, str], dict[RegistrationKey, _Claim]] = {}
         self._mine: dict[RegistrationKey, set[tuple[str, str]]] = {}
+        self._sorted: list[tuple[str, str]] = []
+        self._making: dict[str, set[RegistrationKey]] = {}
 
     def put(self, registration: Registration) -> set[RegistrationKey]:
         """Take a registration's claims; the other registrations whose acceptance may have changed by it.
@@ -45,7 +48,12 @@ class NameBook:
         new = {(connection, name) for connection in registration.connections for name in names}
         touched = self._release(registration.key, keep=new)
         now = _Claim(registration.meta.created, registration.meta.generation)
+        if registration.names_each:
+            for connection in registration.connections:
+                self._making.setdefault(connection, set()).add(registration.key)
         for claim in new:
+            if claim not in self._claims:
+                insort(self._sorted, claim)
             holders = self._claims.setdefault(claim, {})
             if holders.get(registration.key) != now:  # also a successor of the same name
                 touched |= holders.keys()
@@ -60,18 +68,31 @@ class NameBook:
 
     def _release(self, key: RegistrationKey, keep: set[tuple[str, str]]) -> set[RegistrationKey]:
         touched: set[RegistrationKey] = set()
+        for making in self._making.values():
+            making.discard(key)
         for claim in self._mine.pop(key, set()) - keep:
             holders = self._claims[claim]
             del holders[key]
             touched |= holders.keys()
             if not holders:
                 del self._claims[claim]
+                del self._sorted[bisect_left(self._sorted, claim)]
         return touched
 
     def beside(self, keys: Iterable[RegistrationKey]) -> set[RegistrationKey]:
         """The registrations that publish a name which one of these publishes there too; they themselves among them."""
         claims = {claim for key in keys for claim in self._mine.get(key, ())}
         return {key for claim in claims for key in self._claims[claim]}
+
+    def beginning(self, connection: str, prefix: str) -> set[RegistrationKey]:
+        """The registrations whose names there may begin so: those that field paths make may be anything."""
+        found = set(self._making.get(connection, ()))
+        for at in range(bisect_left(self._sorted, (connection, prefix)), len(self._sorted)):
+            claim = self._sorted[at]
+            if claim[0] != connection or not claim[1].startswith(prefix):
+                break
+            found |= self._claims[claim].keys()
+        return found
 
     def holders(self, connection: str, service: str) -> Sequence[RegistrationKey]:
         """The registrations that publish this name there, the oldest first."""
@@ -175,16 +196,13 @@ class Acceptance:
 
         Its own, those whose name a pattern may give to it, and who shares a name with one of them.
         """
-        prefixes = {
-            name: prefix_of(spec.service_name_pattern, namespace)
-            for name in self._cache.connections
-            if (spec := self._cache.terms(name)) is not None and spec.service_name_pattern is not None
-        }
-        concerned = {
-            key
-            for key, each in self._cache.registrations.items()
-            if key.namespace == namespace or any(_may_begin(each, prefixes.get(name)) for name in each.connections)
-        }
+        concerned = set(self._cache.registrations_in(namespace))
+        for name in self._cache.connections:
+            spec = self._cache.terms(name)
+            pattern = spec.service_name_pattern if spec else None
+            prefix = prefix_of(pattern, namespace) if pattern else None
+            if prefix is not None:
+                concerned |= self.names.beginning(name, prefix)
         return concerned | self.names.beside(concerned)
 
     def name_of_pod(self, key: RegistrationKey, connection: str, subject: str, name: str) -> Reason | None:
@@ -235,11 +253,6 @@ class Acceptance:
         allowed, known = spec.allowed_namespaces, self._cache.namespaces.get(namespace)
         by_label = allowed.selector is not None and known is not None and selects(allowed.selector, known.labels)
         return by_label or namespace in allowed.names
-
-
-def _may_begin(registration: Registration, prefix: str | None) -> bool:
-    """Whether its name in Consul may begin so; one that field paths make may be anything."""
-    return prefix is not None and (registration.names_each or folded(registration.service).startswith(prefix))
 
 
 def _taken(service: str, holder: RegistrationKey, connection: str) -> Reason:

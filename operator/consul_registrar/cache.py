@@ -84,6 +84,7 @@ class Cache:
         self._deleted: dict[str, Pod] = {}
         self._pods_in: dict[str, dict[str, Pod]] = {}
         self._pods_on: dict[str, set[str]] = {}
+        self._registrations_in: dict[str, set[RegistrationKey]] = {}
         self._selectors: dict[str, _Selectors] = {}
         self._publishing: dict[_Publication, set[RegistrationKey]] = {}
         self._publications: dict[RegistrationKey, set[_Publication]] = {}
@@ -186,6 +187,7 @@ class Cache:
     def put_registration(self, registration: Registration) -> None:
         """Take a registration. A malformed one keeps the selector that it had: what goes must still leave Consul."""
         self.registrations[registration.key] = registration
+        self._registrations_in.setdefault(registration.key.namespace, set()).add(registration.key)
         spec = registration.spec
         if isinstance(spec, Reason):
             return
@@ -226,10 +228,17 @@ class Cache:
 
     def remove_registration(self, key: RegistrationKey) -> None:
         """Forget a registration."""
-        self.registrations.pop(key, None)
+        if self.registrations.pop(key, None) is not None:
+            self._registrations_in[key.namespace].discard(key)
+            if not self._registrations_in[key.namespace]:
+                del self._registrations_in[key.namespace]
         self._publish(key, set())
         self.services.remove_registration(key)
         self._forget_selector(key)
+
+    def registrations_in(self, namespace: str) -> AbstractSet[RegistrationKey]:
+        """The registrations of one namespace."""
+        return self._registrations_in.get(namespace, set())
 
     def _publish(self, key: RegistrationKey, publications: set[_Publication]) -> None:
         for left in self._publications.pop(key, set()) - publications:

@@ -300,6 +300,31 @@ def test_a_namespace_concerns_its_own_those_a_pattern_may_give_to_it_and_who_sha
     for each in (own, longer, other, made, free, sharing):
         world.put(each)
     assert world.acceptance.concerned_by("shop-eu") == {own.key, longer.key, made.key, sharing.key}
+    for gone in (longer, made):
+        world.remove(gone)
+    world.put(named("bank", name="sharing", spec=of_pods(service={"name": "bank"})))
+    assert world.acceptance.concerned_by("shop-eu") == {own.key}
+    world.remove(own)
+    assert world.acceptance.concerned_by("shop-eu") == set()
+
+
+class Unscanned(dict[Any, Any]):
+    """May be asked for one of its entries, not for all."""
+
+    def __iter__(self) -> Any:
+        raise AssertionError("all registrations are looked through")
+
+    items = keys = values = __iter__
+
+
+@pytest.mark.parametrize("terms", [{}, {"serviceNamePattern": "$(metadata.namespace)-*"}])
+def test_whom_a_namespace_concerns_is_found_without_a_look_at_all_registrations(terms: Any) -> None:
+    world = World(connection(**terms))
+    own = named("shop", spec=of_pods(service={"name": "shop-web"}))
+    for each in (own, named("bank", spec=of_pods(service={"name": "bank-web"}))):
+        world.put(each)
+    world.cache.registrations = Unscanned(world.cache.registrations)
+    assert world.acceptance.concerned_by("shop") == {own.key}
 
 
 def test_unknown_registrations_are_forgotten_quietly() -> None:
