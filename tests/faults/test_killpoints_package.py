@@ -7,9 +7,11 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Literal
 from urllib.parse import urlsplit
 
 import pytest
@@ -338,6 +340,34 @@ def test_a_program_that_does_not_come_right_after_its_death_is_found_out(
     assert play(stage, story, points["after PUT kv/c 0"]), "after the last write nothing is left to do"
     with pytest.raises(AssertionError, match=r"killed after PUT kv/a 0: .*/v1/kv/b"):
         play(replace(stage, within=3), story, points["after PUT kv/a 0"])
+
+
+@pytest.mark.parametrize(("where", "applied"), [("before", False), ("after", True)])
+def test_a_request_hangs_at_a_gate_before_or_after_its_effect_until_it_is_opened(
+    server: Server, network: Network, where: Literal["before", "after"], applied: bool
+) -> None:
+    url, gate = network.proxy("one", server.url), faults.Gate(where)
+    network.inject(is_write, gate, times=None)
+    with ThreadPoolExecutor() as others:
+        asking = others.submit(ask, url, "PUT", "/v1/kv/a", b"1")
+        until(lambda: gate.hanging)
+        assert ("/v1/kv/a" in server.kept) == applied
+        assert not asking.done()
+        gate.open()
+        assert asking.result() == (200, b"{}")
+    assert ask(url, "PUT", "/v1/kv/b", b"2") == (200, b"{}")
+    assert server.kept == {"/v1/kv/a": b"1", "/v1/kv/b": b"2"}
+
+
+def test_a_request_that_is_late_takes_effect_long_after_it_was_reset(server: Server, network: Network) -> None:
+    url, gate = network.proxy("one", server.url), faults.Gate("late")
+    network.inject(is_write, gate)
+    with pytest.raises((OSError, http.client.HTTPException)):
+        ask(url, "PUT", "/v1/kv/a", b"late")
+    assert ask(url, "PUT", "/v1/kv/a", b"again") == (200, b"{}")
+    gate.open()
+    until(lambda: gate.passed)
+    assert server.kept == {"/v1/kv/a": b"late"}
 
 
 def test_an_instance_that_left_and_came_back_between_two_looks_has_left() -> None:

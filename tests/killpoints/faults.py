@@ -1,12 +1,15 @@
 """What can happen to a request and its answer. A fault is an async function of a `Call`; most are two lines.
 
 "before" the write takes effect: `refused`, `answered`, `held`. "after" it: `lost_answer`, `answered_after`,
-`torn_answer`, `cut_short`, `withheld_answer`, `Cut`. The rest concerns time, streams and old news.
+`torn_answer`, `cut_short`, `withheld_answer`, `Cut`. A `Gate` is either, for as long as the test wants. The rest
+concerns time, streams and old news.
 """
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Callable, Iterable
+import threading
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable
+from typing import Literal
 
 from killpoints.network import Answer, Call, Fault, Hurt, pass_on
 from killpoints.wire import Head, end_of, framed
@@ -121,7 +124,7 @@ def delayed_effect(seconds: float, status: int = 200, text: str = "") -> Fault:
 
     async def fault(call: Call) -> None:
         await call.reply(status, text.encode())
-        _promise(call, seconds)
+        _promise(_apply(call, asyncio.sleep(seconds)))
 
     return fault
 
@@ -130,14 +133,52 @@ def repeated(seconds: float) -> Fault:
     """Applied, and applied once more after a while: a proxy that tries again what it takes for lost."""
 
     async def fault(call: Call) -> None:
-        _promise(call, seconds)
+        _promise(_apply(call, asyncio.sleep(seconds)))
         await pass_on(call)
 
     return fault
 
 
-def _promise(call: Call, seconds: float) -> None:
-    task = asyncio.create_task(_apply(call, seconds))
+class Gate:
+    """Requests hang here until it is opened, from the test's thread; afterwards all pass.
+
+    "before": they haven't reached the server; "after": they took effect, the answer hangs; "late": reset at once, and
+    they take effect when it is opened, whatever has happened since. `hanging`: how many have come so far; `passed`:
+    how many of those that are late have taken effect.
+    """
+
+    def __init__(self, where: Literal["before", "after", "late"]) -> None:
+        self.hanging = 0
+        self.passed = 0
+        self._where = where
+        self._opened = threading.Event()
+
+    def open(self) -> None:
+        self._opened.set()
+
+    async def __call__(self, call: Call) -> None:
+        if self._opened.is_set():
+            return await pass_on(call)
+        if self._where == "late":
+            self.hanging += 1
+            _promise(self._let_through(call))
+            raise call.reset()
+        answer = await call.forward() if self._where == "after" else None
+        self.hanging += 1
+        await self._opening()
+        return await call.relay(answer or await call.forward())
+
+    async def _let_through(self, call: Call) -> None:
+        await _apply(call, self._opening())
+        self.passed += 1
+
+    async def _opening(self) -> None:
+        while not self._opened.is_set():  # noqa: ASYNC110 - another thread opens it
+            await asyncio.sleep(0.005)
+
+
+def _promise(work: Coroutine[object, object, None]) -> None:
+    task = asyncio.create_task(work)
     _promised.add(task)
     task.add_done_callback(_promised.discard)
 
@@ -145,8 +186,8 @@ def _promise(call: Call, seconds: float) -> None:
 _promised: set[asyncio.Task[None]] = set()
 
 
-async def _apply(call: Call, seconds: float) -> None:
-    await asyncio.sleep(seconds)
+async def _apply(call: Call, waiting: Awaitable[None]) -> None:
+    await waiting
     await call.forward_apart()
 
 
