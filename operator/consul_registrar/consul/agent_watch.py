@@ -87,6 +87,7 @@ class AgentWatch:
         self._on_list = on_list
         self._paths = _paths_of(book.node)
         self._lists: _Lists | None = None
+        self._apart: AbstractSet[str] = frozenset()
         self._indexes = [0, 0]
         self._armed = (asyncio.Event(), asyncio.Event())
         self._rung = asyncio.Event()
@@ -124,10 +125,18 @@ class AgentWatch:
         begun, self._lists = self._lists, None
         lists = begun or await self._own_lists()
         catalog = await self._catalog()
-        if begun and catalog and catalog.services.keys() - begun.services:
-            self._rung.set()  # it came in between, perhaps: that rings nobody
+        if catalog:
+            self._heed(catalog.services.keys() - lists.services)
         self._note_read(at)
         return self._book.take(lists.ours, catalog, lists.began, self._read_at)
+
+    def _heed(self, apart: AbstractSet[str]) -> None:
+        """What the catalog has and the agent's list, read before it, has not may have come in between: that rings
+        nobody, so both are read again, once. What is leaving rings by itself; some things never leave.
+        """
+        if apart - self._apart:
+            self._rung.set()
+        self._apart = apart
 
     def _note_read(self, since: float) -> None:
         """A read that began at `since` is done: the next one keeps its distance."""
