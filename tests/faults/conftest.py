@@ -6,7 +6,8 @@ from collections.abc import Iterator
 
 import pytest
 from coverage_table import RUNS, known_runs, merged
-from fault_world import Arena, Count, playing
+from fault_world import Arena, Count, playing, shop
+from hanging import Hang
 from operator_world import truth
 
 from devcluster import Cluster, Options, running
@@ -46,6 +47,16 @@ def arena(all_of_it: Arena) -> Iterator[Arena]:
     arena.network.heal()
     assert not arena.oracle.wrong, explain(arena.oracle.wrong)
     assert "InternalError" not in arena.operator.log[said:]
+
+
+@pytest.fixture
+def hang(arena: Arena, request: pytest.FixtureRequest) -> Iterator[Hang]:
+    """A service of three Pods that stand, and where its writes are to hang; the parameter is <mode>-<where>."""
+    mode, where = request.param.split("-")
+    with shop(arena, mode) as web:
+        web.open("web", 3)
+        web.settled()
+        yield Hang(web, where)
 
 
 @pytest.fixture

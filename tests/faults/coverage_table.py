@@ -27,6 +27,7 @@ GOALS = {
     "G9": "everything is slow; probes hang; hundreds of Pods go at once",
     "G11": "two that lead at once; a leader that sleeps past its term",
     "G12": "two clusters on one Consul, of different names and of one",
+    "G13": "what is wanted changes while a write hangs",
     "I3": "nothing living ever leaves: that the oracle can see it",
 }
 

@@ -65,6 +65,11 @@ def to_consul(request: Request) -> bool:
     return request.path.startswith("/v1/")
 
 
+def leads(operator: Operator) -> bool:
+    """Whether it is the one that writes."""
+    return 'leader_election_master_status{name="consul-registrar"} 1.0' in operator.get("/metrics")
+
+
 def between(cluster: Cluster, network: Network, folder: Path) -> Path:
     """Open proxies before the API server, Consul's servers and its agents; returns the operator's kubeconfig."""
     trust = ssl.create_default_context(cafile=str(cluster.control_plane.api.certificate))
@@ -105,7 +110,7 @@ class Arena:
             self.cluster.api.request("DELETE", LEASE)
 
     def leads(self) -> bool:
-        return 'leader_election_master_status{name="consul-registrar"} 1.0' in self.operator.get("/metrics")
+        return leads(self.operator)
 
     def start_on(self, old: faults.Replay) -> None:
         """Start the operator where all that can be seen of Pods is old."""
@@ -134,13 +139,15 @@ class Arena:
 
 
 @contextmanager
-def playing(cluster: Cluster, oracle: Oracle, folder: Path, **operator: Any) -> Iterator[Arena]:
+def playing(
+    cluster: Cluster, oracle: Oracle, folder: Path, arguments: Sequence[str] = (), **operator: Any
+) -> Iterator[Arena]:
     """An operator that runs and leads, between proxies."""
     without_consul_variables()
     with Network() as network:
         kubeconfig = between(cluster, network, folder)
         connect(cluster, [network.proxy(server.node, server.http_addr) for server in cluster.consul.servers])
-        one = Operator(cluster, folder, kubeconfig=kubeconfig, arguments=(f"--resync={RESYNC}",), **operator)
+        one = Operator(cluster, folder, kubeconfig=kubeconfig, arguments=(f"--resync={RESYNC}", *arguments), **operator)
         arena = Arena(cluster, network, one, oracle)
         arena.vacate()
         arena.operator.start()
@@ -238,12 +245,18 @@ class Shop:
 
     def vacate(self) -> None:
         """The Pods go too, and nobody waits for it."""
-        self.arena.cluster.api.request("DELETE", f"/api/v1/namespaces/{self.world.namespace}")
+        with suppress(ApiError):  # it went already
+            self.arena.cluster.api.request("DELETE", f"/api/v1/namespaces/{self.world.namespace}")
+
+    def abandon(self) -> None:
+        """Delete the namespace with all that is in it."""
+        self.arena.oracle.excuse(*(claim.service for claim in self.claims.values()))
+        self.claims.clear()
+        self.vacate()
 
     def unregister(self, app: str) -> None:
         """Delete the registration; the Pods live on, and their instances may go."""
-        self.arena.oracle.excuse(self.name(app))
-        self.claims.pop(app)
+        self.arena.oracle.excuse(self.claims.pop(app).service)
         self.arena.cluster.api.request("DELETE", f"{self.world.registrations}/{app}")
 
     def wrong(self) -> list[str]:

@@ -4,8 +4,11 @@ import time
 from collections.abc import Iterator
 
 import pytest
-from fault_world import MODES, Arena, Mode, shop, some
-from operator_world import Operator, eventually
+from fault_world import MODES, Arena, Mode, leads, shop, some
+from hanging import Hang, daily, single
+from operator_world import Operator, eventually, pod
+
+from killpoints import faults
 
 pytestmark = [pytest.mark.goal("G11")]
 
@@ -24,7 +27,7 @@ def rival(arena: Arena, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Op
     """Another replica of the same name that is elected by a Lease of its own: nothing keeps it from leading."""
     one = Operator(arena.cluster, tmp_path_factory.mktemp("rival"), arguments=("--lease=default/rival",))
     one.start()
-    eventually(lambda: 'leader_election_master_status{name="consul-registrar"} 1.0' in one.get("/metrics"))
+    eventually(lambda: leads(one))
     yield one
     one.kill()
 
@@ -51,7 +54,7 @@ def test_a_leader_that_sleeps_past_its_term_and_wakes_does_no_harm(arena: Arena,
         web.churn("web", 5, seed=12, pause=0)
         arena.operator.process.pause()
         web.churn("web", 10, seed=13)
-        eventually(lambda: 'leader_election_master_status{name="consul-registrar"} 1.0' in second.get("/metrics"))
+        eventually(lambda: leads(second))
         web.settled()
         web.churn("web", 10, seed=14, pause=0)
         arena.operator.process.resume()
@@ -61,3 +64,23 @@ def test_a_leader_that_sleeps_past_its_term_and_wakes_does_no_harm(arena: Arena,
         web.settled()
         second.stop()
         eventually(arena.leads)
+
+
+@daily("agent-late", "catalog-late")
+def test_what_a_leader_had_on_its_way_when_it_lost_its_lease_does_no_lasting_harm(
+    arena: Arena, second: Operator, hang: Hang
+) -> None:
+    """The next one has edited and removed by then what the old one had just registered."""
+    web = hang.web
+    single(web, "db-0")
+    with hang.on(lambda: (web.tag("web", "v1"), web.create(web.pods, pod("db-1", "db")))):
+        arena.network.inject(lambda request: request.kind.endswith(" leases"), faults.refused, times=None)
+        eventually(lambda: leads(second))
+        web.tag("web", "v2")
+        web.kill_pod("db-1", at_once=True)
+        web.settled()
+    web.settled()
+    second.stop()
+    arena.network.heal()
+    eventually(arena.leads)
+    web.settled()

@@ -54,13 +54,14 @@ class Departure:
 @dataclass(frozen=True, slots=True)
 class Claim:
     """What should stand: one healthy or unhealthy instance, as its Pod is ready or not, for each running Pod with these
-    labels; and with these tags, unless they are None.
+    labels; and with these tags and this port, unless they are None.
     """
 
     service: str
     namespace: str
     labels: Mapping[str, str] = field(default_factory=dict)
     tags: tuple[str, ...] | None = None
+    port: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +85,7 @@ class Oracle:
         self.world = world
         self.left: list[Departure] = []
         self._excused: set[str] = set()
+        self._heirs: dict[str, str] = {}
         self._pods: dict[str, str] = {}
         self._nodes: dict[str, _NodeWatch] = {}
         self._lock = threading.Lock()
@@ -94,6 +96,10 @@ class Oracle:
     def excuse(self, *names: str) -> None:
         """These services, or the instances of these Pod UIDs, may leave from now on: they are not wanted any more."""
         self._excused |= set(names)
+
+    def renamed(self, service: str, to: str) -> None:
+        """The instances of a service may leave for those of another one: each when its Pod stands there already."""
+        self._heirs[service] = to
 
     def begin_anew(self) -> None:
         """Consul's data were lost, or come from a snapshot: indexes lower than before are no old news."""
@@ -135,6 +141,8 @@ class Oracle:
                 yield f"health: {pods[uid]['metadata']['name']} is ready: {_ready(pods[uid])}, not so in Consul"
             if claim.tags is not None and tuple(row["Service"]["Tags"] or ()) != claim.tags:
                 yield f"tags: {uid} has {row['Service']['Tags']}"
+            if claim.port is not None and row["Service"].get("Port") != claim.port:
+                yield f"port: {uid} has {row['Service'].get('Port')}"
 
     def instances(self, service: str) -> list[dict[str, Any]]:
         """The rows of the health API that stand for Pods."""
@@ -240,9 +248,10 @@ class Oracle:
         self.left.append(Departure(time.monotonic(), row, self._pods.get(row.uid, row.uid), alive))
 
     def _stood_elsewhere(self, row: Row, index: int) -> bool:
-        """Whether the Pod has another instance of that service, which was there when this one went."""
-        path = f"/v1/catalog/service/{quote(row.service)}"
-        others = [o for o in self.consul(path).value if (o["ServiceMeta"] or {}).get(self.world.uid_key) == row.uid]
+        """Whether the Pod has another instance of that service, or its heir, which was there when this one went."""
+        names = {row.service, self._heirs.get(row.service, row.service)}
+        found = [o for name in names for o in self.consul(f"/v1/catalog/service/{quote(name)}").value]
+        others = [o for o in found if (o["ServiceMeta"] or {}).get(self.world.uid_key) == row.uid]
         return any((o["Node"], o["ServiceID"]) != (row.node, row.id) and o["CreateIndex"] <= index for o in others)
 
     def _lives(self, uid: str) -> bool:
