@@ -1,21 +1,27 @@
 """The runner itself, on a server and a program of a few lines: what it promises holds without any operator."""
 
+import gc
 import http.client
 import json
+import socket
+import ssl
 import subprocess
 import sys
 import threading
 import time
+import warnings
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field, replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Literal
 from urllib.parse import urlsplit
 
 import pytest
 
+from devcluster.tls import Authority
 from killpoints import Network, Stage, faults, is_write, kind_is, play, rehearse
 from killpoints.calls import Request
 from killpoints.oracle import Row, departures
@@ -340,6 +346,31 @@ def test_a_program_that_does_not_come_right_after_its_death_is_found_out(
     assert play(stage, story, points["after PUT kv/c 0"]), "after the last write nothing is left to do"
     with pytest.raises(AssertionError, match=r"killed after PUT kv/a 0: .*/v1/kv/b"):
         play(replace(stage, within=3), story, points["after PUT kv/a 0"])
+
+
+def test_a_server_that_never_hangs_up_in_turn_leaves_no_connection_open(tmp_path: Path) -> None:
+    """TLS waits half a minute for that."""
+    authority = Authority.at(tmp_path)
+    mine, trust = authority.server("one", ("127.0.0.1",)), ssl.create_default_context(cafile=str(authority.certificate))
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(mine.file, mine.key)
+    with socket.create_server(("127.0.0.1", 0)) as listening, ThreadPoolExecutor() as others, ExitStack() as stack:
+
+        def answer() -> None:
+            taken = stack.enter_context(context.wrap_socket(listening.accept()[0], server_side=True))
+            taken.recv(2**16)
+            taken.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}")
+
+        answering = others.submit(answer)
+        with Network() as network:
+            url = network.proxy("one", f"https://127.0.0.1:{listening.getsockname()[1]}", tls=trust)
+            assert ask(url, "GET", "/") == (200, b"{}")
+            answering.result()
+        with warnings.catch_warnings(record=True) as said:
+            warnings.simplefilter("always")
+            del network
+            gc.collect()
+        assert [str(one.message) for one in said] == []
 
 
 @pytest.mark.parametrize(("where", "applied"), [("before", False), ("after", True)])

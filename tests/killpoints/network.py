@@ -380,4 +380,4 @@ class _Line:
 
     def hang_up(self) -> None:
         if self._server is not None:
-            self._server[1].close()
+            self._server[1].transport.abort()  # to close would wait for the server to say so too, where that is TLS
