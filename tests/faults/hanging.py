@@ -9,7 +9,7 @@ import pytest
 from fault_world import CONSUL_WRITES, MODES, Shop
 from operator_world import eventually, pod
 
-from killpoints import Claim, faults, kind_is
+from killpoints import Claim, Rule, faults, kind_is
 
 Where = Literal["before", "after", "late"]
 WHERE: tuple[Where, ...] = ("before", "after", "late")
@@ -35,13 +35,16 @@ class Hang:
         self.web, self.where = web, where
 
     @contextmanager
-    def on(self, cause: Callable[[], object]) -> Iterator[None]:
-        """The writes that `cause` leads to hang for the length of the block; then all take effect."""
+    def on(self, cause: Callable[[], object]) -> Iterator[Rule]:
+        """The writes that `cause` leads to hang for the length of the block; then all take effect. Once the rule is
+        removed no more of them do.
+        """
         network, gate = self.web.arena.network, faults.Gate(self.where)
-        network.inject(kind_is(*CONSUL_WRITES[self.web.mode]), gate, times=LATE if self.where == "late" else None)
+        times = LATE if self.where == "late" else None
+        rule = network.inject(kind_is(*CONSUL_WRITES[self.web.mode]), gate, times=times)
         cause()
         eventually(lambda: gate.hanging)
-        yield
+        yield rule
         time.sleep(DIGESTS)
         gate.open()
         eventually(lambda: self.where != "late" or gate.passed == gate.hanging)

@@ -15,7 +15,7 @@ pytestmark = [pytest.mark.goal("G11")]
 
 @pytest.fixture
 def second(arena: Arena, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Operator]:
-    """Another replica, which asks straight, and stands by."""
+    """Another replica, which asks Kubernetes straight, and stands by."""
     one = Operator(arena.cluster, tmp_path_factory.mktemp("second"))
     one.start()
     yield one
@@ -73,9 +73,10 @@ def test_what_a_leader_had_on_its_way_when_it_lost_its_lease_does_no_lasting_har
     """The next one has edited and removed by then what the old one had just registered."""
     web = hang.web
     single(web, "db-0")
-    with hang.on(lambda: (web.tag("web", "v1"), web.create(web.pods, pod("db-1", "db")))):
+    with hang.on(lambda: (web.tag("web", "v1"), web.create(web.pods, pod("db-1", "db")))) as old:
         arena.network.inject(lambda request: request.kind.endswith(" leases"), faults.refused, times=None)
         eventually(lambda: leads(second))
+        arena.network.remove(old)
         web.tag("web", "v2")
         web.kill_pod("db-1", at_once=True)
         web.settled()
