@@ -92,6 +92,23 @@ class Reaped:
             return None
         return entry.due - now
 
+    def left_alone(self, where: Where, name: str, seen: str, now: float, *, gone: bool) -> bool:
+        """Whether what doesn't stand is to be left so for a while; `gone`: its agent has just removed it."""
+        if gone:
+            self.notice(where, name, seen, now)
+        return self.waits(where, seen, now) is not None
+
+    def found(self, where: Where, seen: str, now: float, *, back: bool, well: bool) -> float | None:
+        """For how many seconds it is still left alone, None where it isn't. `back`: it stands again.
+
+        `well`: it is well, or nothing of it is left that could be registered.
+        """
+        if back:
+            self.tried(where)
+        if well:
+            self.forget(where)
+        return self.waits(where, seen, now)
+
     def tried(self, where: Where) -> None:
         """It is registered again."""
         key, subject, connection = where

@@ -267,15 +267,12 @@ class Reconciler:
         if not isinstance(want, Present) or facts.standing:
             return want
         where = (facts.owner.key, facts.subject, registry.name)
-        reaped = registry.reaped(facts.owner.key, facts.subject)
-        if not reaped and not self._reaped.known(where):
+        gone = registry.reaped(facts.owner.key, facts.subject)
+        if not gone and not self._reaped.known(where):
             return want
         seen = looks(facts.registration, facts.pod)
-        if reaped:
-            self._reaped.notice(where, name_of(facts), seen, self._epoch())
-        if self._reaped.waits(where, seen, self._epoch()) is not None:
-            return Kept(REAPED, problem=True)
-        return want
+        left = self._reaped.left_alone(where, name_of(facts), seen, self._epoch(), gone=gone)
+        return Kept(REAPED, problem=True) if left else want
 
     def _passing(self, facts: Facts, changes: tuple[Change, ...]) -> tuple[Change, ...]:
         """The changes that may be written: none of a suspended registration, else as the connection's policy says."""
@@ -359,11 +356,8 @@ class Reconciler:
         where = (facts.owner.key, facts.subject, registry.name)
         if not self._reaped.known(where):
             return None
-        if back:
-            self._reaped.tried(where)
-        if counted is None or counted.health is model.Health.PASSING:
-            self._reaped.forget(where)
-        return self._reaped.waits(where, looks(facts.registration, facts.pod), self._epoch())
+        well = counted is None or counted.health is model.Health.PASSING
+        return self._reaped.found(where, looks(facts.registration, facts.pod), self._epoch(), back=back, well=well)
 
     def _schedule(self, key: Key, results: Sequence[Result]) -> Ended:
         """The one place where results become the key's future."""
