@@ -25,9 +25,8 @@ def installed(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Ite
     """The chart, installed by Helm under its defaults, and the operator running as its Pod would."""
     one = Installation(cluster, tmp_path_factory.mktemp("operator"))
     one.install()
-    one.operator.start()
-    yield one
-    one.operator.kill()
+    with one.operator.running():
+        yield one
     assert "Traceback" not in one.operator.log
 
 

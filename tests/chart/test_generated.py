@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from test_templates import rendered
+from rendering import rendered
 
 from chartgen import __main__ as chartgen
 from chartgen import values

@@ -1,6 +1,8 @@
 """The chart in a real API server with RBAC and Pod Security `restricted`: installed, tested, upgraded, uninstalled."""
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +21,7 @@ from chart_world import (
     running_scripts,
     secret,
 )
-from operator_world import RESOURCES, World, deployment, eventually, registration
+from operator_world import RESOURCES, Operator, World, deployment, eventually, registration
 
 from chartgen.render import CHART, documents, template
 from devcluster import Cluster
@@ -75,6 +77,16 @@ def ready(cluster: Cluster, connection: str) -> None:
     eventually(
         lambda: conditions(cluster.api.request("GET", f"{RESOURCES}/consulconnections/{connection}"))["Ready"] == "True"
     )
+
+
+@contextmanager
+def paused(operator: Operator) -> Iterator[None]:
+    """The operator does nothing: else it and another one would answer for the same objects."""
+    operator.process.pause()
+    try:
+        yield
+    finally:
+        operator.process.resume()
 
 
 def test_the_chart_passes_lint(cluster: Cluster) -> None:
@@ -194,13 +206,9 @@ def test_helm_test_fails_where_nobody_registers(installed: Installation, tmp_pat
     cluster = installed.cluster
     values = installed.values | {"test": {"timeout": 2}, "fullnameOverride": "failing"}
     hooks = template(values, f"--namespace={NAMESPACE}", "--show-only=templates/tests/find-in-consul.yaml")
-    installed.operator.process.pause()
-    try:
-        with running_scripts(cluster, NAMESPACE, "test", tmp_path) as said:
-            cluster.kubectl("apply", "-f", "-", stdin=hooks)
-            eventually(lambda: said)
-    finally:
-        installed.operator.process.resume()
+    with paused(installed.operator), running_scripts(cluster, NAMESPACE, "test", tmp_path) as said:
+        cluster.kubectl("apply", "-f", "-", stdin=hooks)
+        eventually(lambda: said)
     cluster.kubectl("delete", "-f", "-", stdin=hooks)
     assert said[0].startswith(
         "Failed: not so: the registration is Ready and has this Pod; seen last: {'observedGeneration': -1}"
@@ -253,19 +261,18 @@ def test_with_a_list_of_namespaces_the_operator_works_there_and_may_see_no_other
         "watch": {"namespaces": [world.namespace]},
     }
     helm(cluster, "install", "narrow", str(CHART), "--namespace=narrow", values=values)
-    operator = as_deployed(cluster, tmp_path, "narrow", "narrow")
-    operator.start()
-    ready(cluster, "narrow")
-    world.apply(deployment("db", 1), registration("db", consulRefs=[{"name": "narrow"}]))
-    world.passing("db", 1)
-    world.apply(deployment("annotated", 1))
-    world.kubectl("annotate", "deployment", "annotated", "consul-registrar.dev/register=8080")
-    eventually(lambda: world.registration("annotated"))
-    world.kubectl("annotate", "deployment", "annotated", "consul-registrar.dev/register-")
-    eventually(lambda: not world.exists("annotated"))
-    world.kubectl("delete", "sreg", "db", "--timeout=60s")
-    cluster.kubectl("delete", "cconn", "narrow", "--timeout=60s")
-    operator.stop()
+    with as_deployed(cluster, tmp_path, "narrow", "narrow").running() as operator:
+        ready(cluster, "narrow")
+        world.apply(deployment("db", 1), registration("db", consulRefs=[{"name": "narrow"}]))
+        world.passing("db", 1)
+        world.apply(deployment("annotated", 1))
+        world.kubectl("annotate", "deployment", "annotated", "consul-registrar.dev/register=8080")
+        eventually(lambda: world.registration("annotated"))
+        world.kubectl("annotate", "deployment", "annotated", "consul-registrar.dev/register-")
+        eventually(lambda: not world.exists("annotated"))
+        world.kubectl("delete", "sreg", "db", "--timeout=60s")
+        cluster.kubectl("delete", "cconn", "narrow", "--timeout=60s")
+        operator.stop()
     assert requests(cluster, "narrow", "narrow")
     assert not refused(cluster, "narrow", "narrow")
     assert may_list_pods(cluster, "narrow", world.namespace)
@@ -291,22 +298,20 @@ def test_uninstalling_leaves_the_connection_and_all_that_stands_in_consul(
     connection = {"name": "other", "spec": consul_of(cluster)}
     values = {"clusterName": "other", "fullnameOverride": "other", "connection": connection}
     helm(cluster, "install", "other", str(CHART), "--namespace=other", values=values)
-    operator = as_deployed(cluster, tmp_path, "other", "other")
-    operator.start()
-    world.apply(deployment("kept", 2), registration("kept", consulRefs=[{"name": "other"}]))
-    world.passing("kept", 2)
-    operator.stop()
+    with as_deployed(cluster, tmp_path, "other", "other").running() as operator:
+        world.apply(deployment("kept", 2), registration("kept", consulRefs=[{"name": "other"}]))
+        world.passing("kept", 2)
+        operator.stop()
     helm(cluster, "uninstall", "other", "--namespace=other")
     assert len(world.health("kept", passing=True)) == 2
     assert cluster.api.request("GET", f"{RESOURCES}/consulconnections/other")
     gone(cluster, "/apis/apps/v1/namespaces/other/deployments/other")
     assert cluster.api.request("GET", DEFINITION)
     helm(cluster, "install", "other", str(CHART), "--namespace=other", values=values)
-    operator = as_deployed(cluster, tmp_path, "other", "other")
-    operator.start()
-    world.kubectl("delete", "sreg", "kept", "--timeout=60s")
-    cluster.kubectl("delete", "cconn", "other", "--timeout=60s")
-    operator.stop()
+    with as_deployed(cluster, tmp_path, "other", "other").running() as operator:
+        world.kubectl("delete", "sreg", "kept", "--timeout=60s")
+        cluster.kubectl("delete", "cconn", "other", "--timeout=60s")
+        operator.stop()
 
 
 PLANTED = {"token": "t0ken-that-was-planted", "header": "header-that-was-planted"}
@@ -321,10 +326,7 @@ def test_no_secret_is_told_of_by_logs_events_objects_or_metrics(
     for namespace in ("planted", world.namespace):
         secret(cluster, namespace, "planted", **PLANTED)
     helm(cluster, "install", "planted", str(CHART), "--namespace=planted", values=planted(world))
-    operator = as_deployed(cluster, tmp_path, "planted", "planted")
-    installed.operator.process.pause()  # else both would answer for the same objects
-    try:
-        operator.start()
+    with paused(installed.operator), as_deployed(cluster, tmp_path, "planted", "planted").running() as operator:
         world.apply(deployment("web", 3), checked("web", "planted"), checked("lost", "nosuch", app="web"))
         eventually(lambda: len(world.health("web")) == 3)
         world.says("lost", "SecretNotFound")
@@ -344,8 +346,6 @@ def test_no_secret_is_told_of_by_logs_events_objects_or_metrics(
         world.kubectl("delete", "sreg", "--all", "--timeout=60s")
         cluster.kubectl("delete", "cconn", "planted", "--timeout=60s")
         operator.stop()
-    finally:
-        installed.operator.process.resume()
     assert not refused(cluster, "planted", "planted")
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from chart_world import Installation
 from prometheus_client.parser import text_string_to_metric_families
-from test_templates import NAME, container, one, rendered
+from rendering import NAME, container, one, rendered
 
 from chartgen.__main__ import REPOSITORY
 

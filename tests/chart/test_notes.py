@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import yaml
 from chart_world import Installation, helm
-from test_templates import ADDRESSES, NAME, NAMESPACE, RELEASE, one, rendered
+from rendering import ADDRESSES, NAME, NAMESPACE, RELEASE, one, rendered
 
 from chartgen.render import CHART
 from consul_registrar.api import ServiceRegistrationSpec

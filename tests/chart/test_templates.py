@@ -4,64 +4,9 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from rendering import ADDRESSES, NAME, NAMESPACE, RELEASE, WIDE, Objects, container, kinds, one, pod, rendered
 
 from chartgen.render import RenderError, documents, template
-
-Objects = list[dict[str, Any]]
-ADDRESSES = ["http://consul-server.consul:8500"]
-RELEASE, NAMESPACE = "prod", "discovery"
-NAME = "prod-consul-registrar"
-
-
-def rendered(*arguments: str, **values: Any) -> Objects:
-    """The objects for these values and what must be set; keys with `__` for dots, None takes a value out."""
-    whole: dict[str, Any] = {"clusterName": "east", "connection": {"spec": {"addresses": ADDRESSES}}}
-    for key, value in values.items():
-        _put(whole, key.split("__"), value)
-    return documents(template(whole, f"--namespace={NAMESPACE}", *arguments, release=RELEASE))
-
-
-def _put(into: dict[str, Any], path: list[str], value: Any) -> None:
-    *above, last = path
-    for step in above:
-        into = into.setdefault(step, {})
-    if value is None:
-        del into[last]
-    else:
-        into[last] = value
-
-
-def one(objects: Objects, kind: str, name: str = NAME) -> dict[str, Any]:
-    (found,) = [each for each in objects if each["kind"] == kind and each["metadata"]["name"] == name]
-    return found
-
-
-def kinds(objects: Objects) -> set[str]:
-    return {each["kind"] for each in objects}
-
-
-def pod(objects: Objects) -> dict[str, Any]:
-    found: dict[str, Any] = one(objects, "Deployment")["spec"]["template"]
-    return found
-
-
-def container(objects: Objects) -> dict[str, Any]:
-    (found,) = pod(objects)["spec"]["containers"]
-    return dict(found)
-
-
-def rules(objects: Objects, kind: str, name: str) -> set[tuple[str, str, str]]:
-    """What a role allows: verb, resource, and the name where it is bound to one."""
-    return {
-        (verb, resource, name)
-        for rule in one(objects, kind, name)["rules"]
-        for verb in rule["verbs"]
-        for resource in rule["resources"]
-        for name in rule.get("resourceNames", ("",))
-    }
-
-
-WIDE = f"{NAME}-{NAMESPACE}"
 
 
 def test_the_defaults_bring_what_an_operator_needs_and_no_kind_that_a_cluster_may_lack() -> None:
@@ -260,95 +205,6 @@ def test_a_token_for_the_login_is_mounted_where_the_connection_looks_for_it() ->
 
 def test_without_a_connection_none_is_made() -> None:
     assert "ConsulConnection" not in kinds(rendered(connection={"create": False}))
-
-
-# rights
-
-
-def test_cluster_wide_the_operator_reads_pods_everywhere_by_one_role() -> None:
-    objects = rendered("--no-hooks")
-    assert ("watch", "pods", "") in rules(objects, "ClusterRole", WIDE)
-    assert [each["metadata"]["name"] for each in objects if each["kind"] == "Role"] == [f"{NAME}-lease"]
-
-
-def test_with_namespaces_the_operator_reads_pods_there_alone() -> None:
-    objects = rendered("--no-hooks", watch__namespaces=["shop", "pay"])
-    everywhere = rules(objects, "ClusterRole", WIDE)
-    assert not {resource for _, resource, _ in everywhere} & {"pods", "serviceregistrations", "services", "events"}
-    assert {(name, verb) for verb, resource, name in everywhere if resource == "namespaces"} == {
-        ("kube-system", "get"), ("shop", "list"), ("shop", "watch"), ("pay", "list"), ("pay", "watch"),
-    }  # fmt: skip
-    places = {each["metadata"]["namespace"] for each in objects if each["kind"] == "Role"}
-    assert places == {"shop", "pay", "default", NAMESPACE}
-
-
-@pytest.mark.parametrize("namespaces", [[], ["shop"]])
-def test_every_role_is_bound_to_the_operators_account(namespaces: list[str]) -> None:
-    objects = rendered("--no-hooks", watch__namespaces=namespaces, rbac__secrets=[{"namespace": "x"}])
-    roles = {(e["metadata"].get("namespace"), e["metadata"]["name"]) for e in objects if e["kind"].endswith("Role")}
-    bindings = [each for each in objects if each["kind"].endswith("Binding")]
-    bound = {(each["metadata"].get("namespace"), each["roleRef"]["name"]) for each in bindings}
-    assert bound == roles - {(None, f"{WIDE}-view"), (None, f"{WIDE}-edit")}
-    assert {tuple(subject.values()) for each in bindings for subject in each["subjects"]} == {
-        ("ServiceAccount", NAME, NAMESPACE)
-    }
-
-
-def test_no_role_has_a_wildcard() -> None:
-    for each in rendered(rbac__secrets=[{"namespace": "x"}]):
-        assert "*" not in str(each.get("rules", ""))
-
-
-def test_the_status_of_pods_may_be_patched_only_for_the_readiness_gate() -> None:
-    right = ("patch", "pods/status", "")
-    assert right in rules(rendered(), "ClusterRole", WIDE)
-    without = rendered(readinessGate__enabled=False)
-    assert right not in rules(without, "ClusterRole", WIDE)
-    assert "--readiness-gate=false" in container(without)["args"]
-
-
-def test_registrations_may_be_made_only_for_annotated_workloads() -> None:
-    right = ("create", "serviceregistrations", "")
-    assert right not in rules(rendered(), "ClusterRole", WIDE)
-    objects = rendered(annotatedWorkloads__enabled=True)
-    assert {right, ("watch", "deployments", "")} <= rules(objects, "ClusterRole", WIDE)
-    assert "--annotated-workloads=true" in container(objects)["args"]
-
-
-def test_only_secrets_that_are_named_may_be_read() -> None:
-    spec = {
-        "addresses": ["https://c:8501"],
-        "auth": {"token": {"secretKeyRef": {"namespace": "consul", "name": "token", "key": "t"}}},
-        "tls": {
-            "ca": {"secretKeyRef": {"namespace": "pki", "name": "ca", "key": "c"}},
-            "clientCertificate": {
-                "certificate": {"secretKeyRef": {"namespace": "own", "name": "client", "key": "tls.crt"}},
-                "key": {"secretKeyRef": {"namespace": "own", "name": "client", "key": "tls.key"}},
-            },
-        },
-    }
-    objects = rendered("--no-hooks", connection__spec=spec, rbac__secrets=[{"namespace": "more"}])
-    found = {
-        each["metadata"]["namespace"]: rule.get("resourceNames")
-        for each in objects
-        if each["kind"].endswith("Role")
-        for rule in each["rules"]
-        if "secrets" in rule["resources"]
-    }
-    assert found == {"consul": ["token"], "pki": ["ca"], "own": ["client"], "more": None}
-
-
-def test_without_secrets_none_may_be_read() -> None:
-    assert "secrets" not in str([each.get("rules") for each in rendered()])
-
-
-def test_editors_of_a_namespace_may_edit_registrations_and_not_connections() -> None:
-    objects = rendered()
-    labels = one(objects, "ClusterRole", f"{WIDE}-edit")["metadata"]["labels"]
-    assert labels["rbac.authorization.k8s.io/aggregate-to-edit"] == "true"
-    assert "rbac.authorization.k8s.io/aggregate-to-view" not in labels
-    assert {resource for _, resource, _ in rules(objects, "ClusterRole", f"{WIDE}-edit")} == {"serviceregistrations"}
-    assert {verb for verb, _, _ in rules(objects, "ClusterRole", f"{WIDE}-view")} == {"get", "list", "watch"}
 
 
 @pytest.mark.parametrize(

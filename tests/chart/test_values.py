@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from test_templates import ADDRESSES, NAMESPACE, RELEASE
+from rendering import ADDRESSES, NAMESPACE, RELEASE
 
 from chartgen.render import CHART, template
 
