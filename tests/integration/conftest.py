@@ -8,6 +8,7 @@ import secrets
 from collections.abc import Iterator
 
 import pytest
+from listener import Listener, listening
 from operator_world import EXAMPLES, Operator, World, defined, eventually, operating
 
 from devcluster import Cluster, Options
@@ -64,6 +65,13 @@ def connection(request: pytest.FixtureRequest, cluster: Cluster) -> Iterator[str
     yield request.param
     if request.param == "catalog":
         cluster.kubectl("delete", "cconn", "catalog", "--timeout=60s")  # other modules have one of that name, too
+
+
+@pytest.fixture
+def listener() -> Iterator[Listener]:
+    """An HTTP server for checks; it passes them until it is told otherwise."""
+    with listening(Listener()) as one:
+        yield one
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Self, TypeVar
 
 import yaml
 
@@ -132,6 +132,15 @@ class Operator:
 
     def restart(self) -> None:
         self.process.restart()
+
+    @contextmanager
+    def running(self) -> Iterator[Self]:
+        """It runs while the block does, which may stop and start it; afterwards it is gone, whatever has happened."""
+        try:
+            self.start()
+            yield self
+        finally:
+            self.kill()
 
     def is_ready(self) -> bool:
         try:
@@ -310,6 +319,12 @@ def registration(name: str, **spec: Any) -> dict[str, Any]:
     }
 
 
+def published(name: str, connection: str, **spec: Any) -> dict[str, Any]:
+    """A registration in one connection, under a name of its own there."""
+    service = {"name": f"{name}-{connection}"} | spec.pop("service", {})
+    return registration(name, consulRefs=[{"name": connection}], service=service, **spec)
+
+
 def connection(name: str, **spec: Any) -> dict[str, Any]:
     return {"apiVersion": f"{GROUP}/v1alpha1", "kind": "ConsulConnection", "metadata": {"name": name}, "spec": spec}
 
@@ -351,10 +366,8 @@ def defined(options: Options, folder: Path) -> Iterator[Cluster]:
 def operating(cluster: Cluster, folder: Path, *arguments: str) -> Iterator[Operator]:
     """An operator that runs; after the block it has met nothing that it was not made for."""
     without_consul_variables()
-    one = Operator(cluster, folder, arguments=arguments)
-    one.start()
-    yield one
-    one.kill()
+    with Operator(cluster, folder, arguments=arguments).running() as one:
+        yield one
     assert "Traceback" not in one.log
     assert "InternalError" not in one.log
 

@@ -17,9 +17,8 @@ def second(cluster: Cluster, operator: Operator, tmp_path: pytest.TempPathFactor
     """Another replica, which comes when the first one leads."""
     one = Operator(cluster, tmp_path)
     eventually(lambda: leads(operator))
-    one.start()
-    yield one
-    one.kill()
+    with one.running():
+        yield one
 
 
 def leads(operator: Operator) -> bool:

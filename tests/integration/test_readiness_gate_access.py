@@ -89,12 +89,8 @@ def test_without_the_permission_it_is_said_once_and_nothing_else_suffers(
 
 def test_switched_off_it_answers_no_gate_and_registers_all_the_same(plain: Cluster, tmp_path: Path) -> None:
     world = World(plain, "default")
-    operator = Operator(plain, tmp_path, arguments=("--readiness-gate=false",))
-    operator.start()
-    try:
+    with Operator(plain, tmp_path, arguments=("--readiness-gate=false",)).running():
         world.apply(registration("off"), gated(pod("off", "off")))
         world.passing("off", 1)
         always(lambda: not condition(world, "off"), during=3)
         assert condition(world, "off", "Ready")["status"] == "False"
-    finally:
-        operator.kill()

@@ -1,10 +1,9 @@
 """Registrations beside others and beside what is in Consul already, in both modes."""
 
 import threading
-from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
+from listener import Listener
 from operator_world import MERGE, Operator, World, deployment, eventually, pod, registration, statuses
 from scenarios.test_life_cycle import watching
 from test_connection_fields import terms as put_terms
@@ -164,34 +163,8 @@ def test_a_header_out_of_a_secret_reaches_agents_only_and_is_shown_nowhere(
     assert value not in f"{seen}{operator.log}"
 
 
-@pytest.fixture
-def listener() -> Iterator[tuple[int, list[str]]]:
-    """An HTTP server that passes every check; its port, and the X-Probe headers that it was shown."""
-    shown: list[str] = []
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            shown.append(self.headers.get("X-Probe", ""))
-            self.send_response(200)
-            self.end_headers()
-
-        def log_message(self, *_: object) -> None:
-            pass
-
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        serving = threading.Thread(target=server.serve_forever)
-        serving.start()
-        yield server.server_port, shown
-        server.shutdown()
-        serving.join()
-
-
 @pytest.mark.shows("sreg.spec.checks[].http.headers[].valueFrom", mode="agent")
-def test_a_probe_shows_the_secret_and_its_successor(
-    world: World, operator: Operator, listener: tuple[int, list[str]]
-) -> None:
-    port, shown = listener
-
+def test_a_probe_shows_the_secret_and_its_successor(world: World, operator: Operator, listener: Listener) -> None:
     def holds(value: str) -> None:
         secret = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "probe"}, "stringData": {"token": value}}
         world.apply(secret)
@@ -199,12 +172,12 @@ def test_a_probe_shows_the_secret_and_its_successor(
     holds("s3cret-one")
     header = {"name": "X-Probe", "valueFrom": {"secretKeyRef": {"name": "probe", "key": "token"}}}
     checks = [{"name": "health", "http": {"headers": [header]}, "interval": "1s"}]
-    endpoints = [{"name": "primary", "address": "127.0.0.1", "port": port}]
+    endpoints = [{"name": "primary", "address": "127.0.0.1", "port": listener.port}]
     world.apply(registration("shown", service={"name": "shown"}, endpoints=endpoints, checks=checks))
     world.passing("shown", 1)
-    assert set(shown) == {"s3cret-one"}
+    assert set(listener.shown) == {"s3cret-one"}
     holds("s3cret-two")
-    eventually(lambda: shown[-1] == "s3cret-two")
+    eventually(lambda: listener.shown[-1] == "s3cret-two")
     assert len(world.health("shown")) == 1
     assert "s3cret" not in operator.log
 

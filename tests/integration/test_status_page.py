@@ -163,9 +163,8 @@ def standby(cluster: Cluster, page: Page, tmp_path: Path) -> Iterator[Page]:
     address = _address(cluster)
     second = Operator(cluster, tmp_path, arguments=(f"--status-page-address={address}",))
     eventually(lambda: page.told()["replica"]["leads"])
-    second.start()
-    yield Page(address)
-    second.kill()
+    with second.running():
+        yield Page(address)
 
 
 def test_a_standby_says_the_same_and_that_it_does_not_lead(world: World, page: Page, standby: Page) -> None:

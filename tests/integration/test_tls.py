@@ -17,9 +17,9 @@ from operator_world import (
     defined,
     deployment,
     eventually,
+    operating,
     registration,
     statuses,
-    without_consul_variables,
 )
 
 from devcluster import Cluster, Options, tls_proxy
@@ -37,12 +37,8 @@ def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
 
 @pytest.fixture(scope="module")
 def operator(guarded: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Operator]:
-    without_consul_variables()
-    one = Operator(guarded, tmp_path_factory.mktemp("operator"))
-    one.start()
-    yield one
-    one.kill()
-    assert "Traceback" not in one.log
+    with operating(guarded, tmp_path_factory.mktemp("operator")) as one:
+        yield one
 
 
 @pytest.fixture
