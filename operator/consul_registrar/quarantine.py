@@ -4,8 +4,10 @@ Decides nothing: when a removal by absence passes is decided in `guard.py`; what
 said of it in `connection_status.py`.
 """
 
+import random
 from collections.abc import Callable
 
+from consul_registrar.backoff import delay
 from consul_registrar.consul.registry import Registry
 from consul_registrar.consuls import Consuls
 from consul_registrar.desired import Absent
@@ -13,6 +15,10 @@ from consul_registrar.facts import Facts
 from consul_registrar.guard import NOTHING, Absence, Guard, HeldSet, Judgement
 from consul_registrar.model import Key
 from consul_registrar.outcomes import name_of
+
+#: Seconds until another look at what a fresh read has found though nobody tells of it: at first, and at most. As a rule
+#: the watch tells much earlier; but what was left outside of a narrower `--pod-selector` stays there.
+_CONTRADICTED = (30.0, 600.0)
 
 
 class Quarantine:
@@ -22,6 +28,7 @@ class Quarantine:
         self._consuls = consuls
         self._clock = clock
         self._guards: dict[str, Guard] = {}
+        self._contradicted: dict[tuple[str, Key], int] = {}
 
     def judge(self, registry: Registry, facts: Facts, want: Absent) -> Judgement:
         """Whether what is absent may be removed now."""
@@ -40,11 +47,23 @@ class Quarantine:
 
     def withdraw(self, connection: str, key: Key) -> None:
         """It is not absent, or not to be removed."""
+        self._contradicted.pop((connection, key), None)
+        self._withdraw(connection, key)
+
+    def contradicted(self, connection: str, key: Key) -> float:
+        """A fresh read has found it, so it stays. The seconds until another look: ever more while that goes on."""
+        before = self._contradicted.get((connection, key), 0)
+        self._contradicted[connection, key] = before + 1
+        self._withdraw(connection, key)
+        return delay(before, *_CONTRADICTED, random.random())  # noqa: S311
+
+    def _withdraw(self, connection: str, key: Key) -> None:
         if connection in self._guards:
             self._guards[connection].withdraw(key)
 
     def removed(self, connection: str, key: Key) -> None:
         """It was removed."""
+        self._contradicted.pop((connection, key), None)
         if connection in self._guards:
             self._guards[connection].removed(key, self._clock())
 

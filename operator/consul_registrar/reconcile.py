@@ -41,7 +41,6 @@ from consul_registrar.writer import Still, always
 logger = logging.getLogger(__name__)
 
 _SLOW_RETRY = 30.0  # seconds; for what time alone doesn't mend (a denied token), and where a wake-up would be missed
-_NOT_CONFIRMED = 30.0  # seconds; the watch tells much earlier what a fresh read has shown
 
 
 @record(frozen=True, slots=True)
@@ -304,8 +303,7 @@ class Reconciler:
                 confirmed = await self._confirmed(facts, want)
                 if confirmed:
                     return replace(evidence(facts), confirmed=confirmed)
-        self._quarantine.withdraw(registry.name, key)
-        return Stands(again=_NOT_CONFIRMED)
+        return Stands(again=self._quarantine.contradicted(registry.name, key))
 
     async def _confirmed(self, facts: Facts, want: Absent) -> str:
         """What a fresh read found that confirms an absence, "" where it doesn't.

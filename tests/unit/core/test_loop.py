@@ -106,6 +106,25 @@ async def test_a_pod_that_vanished_from_a_list_goes_only_if_a_fresh_read_confirm
 
 
 @instantly
+async def test_what_a_narrower_pod_selector_left_is_asked_for_ever_less_often_and_stays_until_it_is_gone() -> None:
+    world = World()
+    async with world.running():
+        world.apply(body(**HELD))
+        world.run_pod(pod())
+        await passes()
+        world.pods.vanished(pod().uid)
+        await passes(3600)
+        before = world.cluster.reads
+        await passes(24 * 3600)
+        looks = (world.cluster.reads - before) / 2  # the Pod, and its registration
+        assert 24 * 6 <= looks <= 24 * 12
+        assert len(world.consul.held) == 1
+        world.cluster.pods.clear()
+        await passes(700)
+    assert world.consul.held == []
+
+
+@instantly
 async def test_of_a_same_named_successor_the_old_instance_goes_and_the_new_one_stays() -> None:
     async with registered() as world:
         vanish(world, "web-1")
