@@ -42,6 +42,8 @@ class Agents:
 
     async def cold(self) -> None:
         """The operator first; then the bare loader registers the same with the same agents, emptied."""
+        await self.stage.introduced()
+        await self.stage.stop()
         await self.stage.size(self.sizes["agent"])
         began = await self.stage.start(self.stage.another("a"))
         took = await self.stage.registered() - began

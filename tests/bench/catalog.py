@@ -94,6 +94,7 @@ class Catalog:
 
     async def cold(self) -> None:
         """The operator first; then the bare loader writes the same rows into the same emptiness."""
+        await self.stage.introduced()
         await self.stage.size(self.sizes["many"])
         await self.stage.stop()
         await self.stage.wipe()

@@ -146,6 +146,16 @@ class Stage:
         await self.registered(within=within)
         return self.operator
 
+    async def introduced(self) -> None:
+        """An operator has run here before: the custom resources have its finalizers, and its statuses."""
+        await self.led()
+
+        async def said() -> bool:
+            found = await self.api.ask("GET", f"{RESOURCES}/serviceregistrations")
+            return all(each["status"].get("observedGeneration", -1) > 0 for each in found["items"])
+
+        await until(said, "the operator's own status of each registration", every=0.2)
+
     async def start(self, operator: Operator) -> float:
         """Start it as the one that leads; the time at which it was started."""
         self.operator = operator
