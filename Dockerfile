@@ -5,12 +5,14 @@ ARG BASE=docker.io/library/python:3.13-slim-trixie
 FROM ${BASE} AS build
 # WHEELS: a folder in the build context with wheels to take instead of asking a package index.
 ARG WHEELS=
+# EXTRA=traces: with what `--traces` needs (requirements/traces.lock).
+ARG EXTRA=run
 WORKDIR /src
-COPY requirements/run.lock requirements/run.lock
+COPY requirements/${EXTRA}.lock requirements/
 COPY ${WHEELS:-requirements} /wheels
 RUN python3 -m venv /opt/consul-registrar \
  && /opt/consul-registrar/bin/python -m pip install --disable-pip-version-check --no-cache-dir --no-compile \
-      ${WHEELS:+--no-index --find-links /wheels} --require-hashes --requirement requirements/run.lock
+      ${WHEELS:+--no-index --find-links /wheels} --require-hashes --requirement requirements/${EXTRA}.lock
 COPY operator operator
 # The package is plain Python: copied beside its dependencies, it needs no build tools. pip itself stays behind.
 RUN site="$(/opt/consul-registrar/bin/python -c 'import site; print(site.getsitepackages()[0])')" \

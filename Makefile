@@ -113,7 +113,8 @@ record: venv tools ## What this version leaves in Consul, as test data for the n
 .PHONY: lock
 lock: venv ## Choose the dependencies' versions anew
 	@$(PY) -m pip install --quiet uv
-	@for kind in run dev; do extra=$$([ $$kind = dev ] && echo --all-extras || true); \
+	@for kind in run traces dev; do \
+	  case $$kind in run) extra= ;; dev) extra=--all-extras ;; *) extra="--extra $$kind" ;; esac; \
 	  $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header \
 	    --upgrade $$extra --output-file requirements/$$kind.lock pyproject.toml; done
 
@@ -123,7 +124,7 @@ AUDIT := build/audit
 audit: ## Known vulnerabilities of the locked dependencies; asks PyPI's JSON API, which a mirror may lack
 	@test -n "$(PYTHON)" && test -x $(AUDIT)/bin/pip-audit || { "$(PYTHON)" -m venv $(AUDIT) && \
 	  $(AUDIT)/bin/pip install --quiet --disable-pip-version-check pip-audit==2.9.0; }
-	@for kind in run dev; do $(AUDIT)/bin/pip-audit --strict --disable-pip --require-hashes \
+	@for kind in run traces dev; do $(AUDIT)/bin/pip-audit --strict --disable-pip --require-hashes \
 	  --requirement requirements/$$kind.lock; done
 
 .PHONY: actionlint
@@ -132,9 +133,10 @@ actionlint: ## The workflows of .github/ are looked at; takes Go
 
 # With Docker the image is built on its default base; without, by buildah on a base made by debootstrap (root; Debian).
 .PHONY: image
-image: ## The operator's image, looked at; IMAGE=name:tag names it
-	@if docker info >/dev/null 2>&1; then docker build --tag $(or $(IMAGE),consul-registrar:0.1.0) .; \
-	  else NAME=$(or $(IMAGE),localhost/consul-registrar:dev) dev/image/build.sh; fi
+image: ## The operator's image, looked at; IMAGE=name:tag names it, EXTRA=traces adds what --traces needs
+	@if docker info >/dev/null 2>&1; then \
+	  docker build --tag $(or $(IMAGE),consul-registrar:0.1.0) --build-arg EXTRA=$(or $(EXTRA),run) .; \
+	  else NAME=$(or $(IMAGE),localhost/consul-registrar:dev) EXTRA=$(or $(EXTRA),run) dev/image/build.sh; fi
 
 .PHONY: sbom
 sbom: image ## The bill of materials of the image (CycloneDX): build/image/sbom.json

@@ -2,10 +2,12 @@
 # Builds the image where there is neither Docker nor a registry: with buildah, on a base made by debootstrap.
 # Writes build/image/consul-registrar.tar (docker-archive), and build/image/sbom.json. Needs root, and of Debian's
 # packages buildah and debootstrap. With Docker at hand, `docker build .` does the same on its default base.
+# EXTRA=traces builds it with what `--traces` needs.
 # With the argument `base` it makes only that base, the part that depends on Debian's mirror.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 NAME=${NAME:-localhost/consul-registrar:dev}
+EXTRA=${EXTRA:-run}
 SUITE=${SUITE:-bookworm}
 BASE=localhost/python-$SUITE:dev
 OUT=build/image
@@ -34,7 +36,7 @@ wheels() {
   buildah rm "$container" >/dev/null
   rm -rf build/wheels
   python3 -m pip download --quiet --disable-pip-version-check --only-binary=:all: --require-hashes \
-    --python-version "$python" --requirement requirements/run.lock --dest build/wheels
+    --python-version "$python" --requirement "requirements/$EXTRA.lock" --dest build/wheels
 }
 
 mkdir -p "$OUT"
@@ -43,6 +45,7 @@ base
 wheels
 version=$(sed -n 's/^__version__ = "\(.*\)"/\1/p' operator/consul_registrar/__init__.py)
 buildah bud "${ISOLATION[@]}" --pull-never --quiet --tag "$NAME" --build-arg BASE="$BASE" --build-arg WHEELS=build/wheels \
+  --build-arg EXTRA="$EXTRA" \
   --build-arg VERSION="$version" --build-arg REVISION="$(git rev-parse HEAD 2>/dev/null || true)" . >/dev/null
 rm -f "$OUT/consul-registrar.tar"
 buildah push --quiet "$NAME" "docker-archive:$OUT/consul-registrar.tar:$NAME"

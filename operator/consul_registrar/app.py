@@ -13,10 +13,10 @@ import signal
 import socket
 import time
 from collections.abc import Set as AbstractSet
-from contextlib import AbstractAsyncContextManager, nullcontext
+from contextlib import AbstractAsyncContextManager, AbstractContextManager, nullcontext
 from typing import Any
 
-from consul_registrar import health, kube, logs, metrics, times, token_status
+from consul_registrar import health, kube, logs, metrics, times, token_status, tracing
 from consul_registrar.acceptance import Acceptance
 from consul_registrar.arrivals import Connections, Namespaces, Nodes, Pods, Registrations, endpoints_in, pods_beside
 from consul_registrar.audit import Audit
@@ -34,7 +34,7 @@ from consul_registrar.model import Key, Reason, RegistrationKey
 from consul_registrar.objects import Registration
 from consul_registrar.outlook import Outlook
 from consul_registrar.quarantine import Quarantine
-from consul_registrar.queue import Queue
+from consul_registrar.queue import Ended, Queue
 from consul_registrar.reaping import Reaped
 from consul_registrar.reconcile import Reconciler
 from consul_registrar.reports import Reports
@@ -72,7 +72,7 @@ class Operator:
         self, settings: Settings, client: kube.KubeClient, leadership: kube.Leadership, login: kube.Login
     ) -> None:
         self._settings = settings
-        self._queue: Queue[Key] = Queue(waited=metrics.queue_waited, worked=metrics.queue_worked)
+        self._queue: Queue[Key] = Queue(waited=tracing.waited(metrics.queue_waited), worked=metrics.queue_worked)
         self._down: dict[str, Reason | None] = {}
         self._cache = Cache()
         self._acceptance = Acceptance(self._cache)
@@ -282,7 +282,7 @@ class Operator:
 
     async def _lead(self) -> None:
         async with asyncio.TaskGroup() as group:
-            group.create_task(self._queue.run(self._work, _CONCURRENCY))
+            group.create_task(self._queue.run(tracing.reconciling(self._work, self._cache.pod), _CONCURRENCY))
             group.create_task(self._lifecycle.run())
             group.create_task(self._reports.run())
             group.create_task(self._outlook.run(self._reports.touch))
@@ -305,12 +305,13 @@ class Operator:
             len(self._cache.connections),
         )
 
-    async def _work(self, key: Key) -> None:
+    async def _work(self, key: Key) -> Ended:
         if key.subject is None:
-            await metrics.registrations_reconciled.measure(self._lifecycle.reconcile(key.registration))
-        else:
-            await metrics.instances_reconciled.measure(self._reconciler.reconcile(key.registration, key.subject))
-            self._gates.look(key.subject)
+            return await metrics.registrations_reconciled.measure(self._lifecycle.reconcile(key.registration))
+        work = self._reconciler.reconcile(key.registration, key.subject)
+        ended = await metrics.instances_reconciled.measure(work)
+        self._gates.look(key.subject)
+        return ended
 
     # how it is
 
@@ -338,7 +339,30 @@ def _tell(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
 
 
 async def run(settings: Settings) -> None:
-    """Log in and run one operator until SIGTERM or SIGINT. Raises LoginFailed where there is no way to log in."""
+    """Run one operator until SIGTERM or SIGINT.
+
+    Raises LoginFailed where there is no way to log in, and tracing.Impossible where traces are asked for in vain.
+    """
+    identity = _identity()
+    with _traced(settings, identity):
+        await _run(settings, identity)
+
+
+def _traced(settings: Settings, identity: str) -> AbstractContextManager[None]:
+    """Spans where they are asked for; else nothing of OpenTelemetry is loaded."""
+    if not settings.traces:
+        return nullcontext()
+    try:
+        from consul_registrar.otel.export import sending
+    except ImportError as error:
+        raise tracing.Impossible(
+            f"--traces needs packages that aren't installed ({error.name}): pip install 'consul-registrar[traces]', or "
+            "an image that was built with --build-arg EXTRA=traces"
+        ) from error
+    return sending(settings.cluster, identity)
+
+
+async def _run(settings: Settings, identity: str) -> None:
     await kube.login()  # what is missing is said once, before anything waits for it to come
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
@@ -348,7 +372,7 @@ async def run(settings: Settings) -> None:
     logs.heed_signals(loop, settings.log_level)
     # The lease has connections of its own: it must not wait behind a crowd of other requests.
     async with kube.KubeClient(kube.login) as client, kube.KubeClient(kube.login) as apart:
-        leadership = kube.Leadership(apart, *settings.lease_place, identity=_identity())
+        leadership = kube.Leadership(apart, *settings.lease_place, identity=identity)
         running = asyncio.create_task(Operator(settings, client, leadership, kube.login).run())
         stopping = asyncio.create_task(stop.wait())
         await asyncio.wait([running, stopping], return_when=asyncio.FIRST_COMPLETED)

@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 import msgspec
 
 from consul_registrar import metrics, model
-from consul_registrar.changes import Change, Deregister, DropCheck, Evidence, Feed, Register
+from consul_registrar.changes import Change, Evidence, operation_of
 from consul_registrar.consul.errors import ConsulError, OutcomeUnknown
 
 logger = logging.getLogger("consul_registrar.audit")
@@ -27,7 +27,7 @@ class Audit:
     def record(self, change: Change, error: ConsulError | None, batch: int) -> None:
         """Write the line of one change; `batch` is how many left together."""
         outcome = _outcome(error)
-        operation = _operation(change)
+        operation = operation_of(change)
         if error is None:
             metrics.pod_written(change.evidence.pod)
         self._count(operation, change.cause.value, outcome)
@@ -88,18 +88,6 @@ def _evidence(evidence: Evidence) -> dict[str, str]:
     }
     versions = {name: str(version) for name, version in found.items() if version is not None}
     return versions | ({"confirmed": evidence.confirmed} if evidence.confirmed else {})
-
-
-def _operation(change: Change) -> str:
-    match change:
-        case Register():
-            return "register"
-        case Feed():
-            return "feed"
-        case DropCheck():
-            return "drop-check"
-        case Deregister():
-            return "deregister"
 
 
 def _outcome(error: ConsulError | None) -> str:

@@ -113,3 +113,16 @@ class Deregister(_OfInstance):
 
 
 Change = Register | Feed | DropCheck | Deregister
+
+
+def operation_of(change: Change) -> str:
+    """What is done, in a word: it stands in the audit line of the write."""
+    match change:
+        case Register():
+            return "register"
+        case Feed():
+            return "feed"
+        case DropCheck():
+            return "drop-check"
+        case Deregister():
+            return "deregister"

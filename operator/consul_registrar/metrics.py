@@ -73,18 +73,20 @@ class Reconciles:
         self._errors = reconcile_errors.labels(controller)
         self._ended = {ended: reconciles.labels(controller, ended.value) for ended in Ended}
 
-    async def measure(self, work: Awaitable[Ended]) -> None:
+    async def measure(self, work: Awaitable[Ended]) -> Ended:
         """Wait for one; what is cancelled hasn't ended in any way that counts."""
         self._active.inc()
         began = time.perf_counter()
         try:
-            self._count(await work)
+            ended = await work
         except Exception:
             self._count(Ended.ERROR)
             raise
         finally:
             self._active.dec()
             self._seconds.observe(time.perf_counter() - began)
+        self._count(ended)
+        return ended
 
     def _count(self, ended: Ended) -> None:
         self._ended[ended].inc()
@@ -97,6 +99,12 @@ instances_reconciled = Reconciles("instance")
 gates_answered = Counter(
     "consul_registrar_readiness_gates_answered_total",
     "Answers to readiness gates of Pods, by outcome: True or False as written, gone, forbidden, failed.",
+    ["outcome"],
+    registry=REGISTRY,
+)
+spans = Counter(
+    "consul_registrar_spans_total",
+    "Spans of `--traces`, by outcome: exported; failed: the collector didn't take them; dropped: too many waited.",
     ["outcome"],
     registry=REGISTRY,
 )

@@ -148,7 +148,7 @@ class Queue(Generic[K]):
         self._routine.clear()
         return left
 
-    async def run(self, work: Callable[[K], Awaitable[None]], limit: int) -> None:
+    async def run(self, work: Callable[[K], Awaitable[object]], limit: int) -> None:
         """Work on keys as they come, up to `limit` at a time, until cancelled. What `work` raises stays its key's.
 
         Of many, so many are begun in a row before the event loop has its turn. Keys that are cut off are ready again.
@@ -167,7 +167,7 @@ class Queue(Generic[K]):
             self._processing.clear()
             self._again.clear()
 
-    async def _one(self, key: K, work: Callable[[K], Awaitable[None]], slots: asyncio.Semaphore) -> None:
+    async def _one(self, key: K, work: Callable[[K], Awaitable[object]], slots: asyncio.Semaphore) -> None:
         try:
             await work(key)
         except asyncio.CancelledError:

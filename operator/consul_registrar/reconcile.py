@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 
-from consul_registrar import model
+from consul_registrar import model, tracing
 from consul_registrar.causes import caused, edited, evidence, read
 from consul_registrar.changes import Cause, Change, Deregister, Evidence, Register
 from consul_registrar.consul.errors import ConsulError, Overtaken, Paced, asked
@@ -132,6 +132,7 @@ class Reconciler:
             logger.exception("reconciling %s in Consul %r failed unexpectedly", subject, name)
             result = Failed(unreachable(subject, Reason("InternalError", f"{type(error).__name__}: {error}")))
         self._report(key, subject, name, result, edition)
+        tracing.became(name, result)
         return result
 
     def _consuls_of(self, registration: RegistrationKey, subject: str) -> list[str]:

@@ -35,6 +35,7 @@ class Settings:
     readiness_gate: bool = True
     annotated_workloads: bool = False
     registration_metrics: bool = True
+    traces: bool = False
 
     @property
     def lease_place(self) -> tuple[str, str]:

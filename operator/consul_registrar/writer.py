@@ -13,7 +13,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from itertools import chain
 
-from consul_registrar import metrics
+from consul_registrar import metrics, tracing
 from consul_registrar.audit import Audit
 from consul_registrar.backoff import Backoff
 from consul_registrar.changes import Change
@@ -50,6 +50,7 @@ class _Waiting:
     change: Change
     done: asyncio.Future[ConsulError | None]
     still: Still
+    span: tracing.Span | None
 
 
 def always() -> bool:
@@ -81,7 +82,7 @@ class Lane:
         if self._trouble is not None and self._depth() >= _CROWD:
             raise self._trouble.with_traceback(None)
         done: asyncio.Future[ConsulError | None] = asyncio.get_running_loop().create_future()
-        self._waiting.setdefault(change.node, deque()).append(_Waiting(change, done, still))
+        self._waiting.setdefault(change.node, deque()).append(_Waiting(change, done, still, tracing.asked(change)))
         if self._sender is None:
             self._sender = asyncio.create_task(self._send())
         error = await done
@@ -146,7 +147,8 @@ class Lane:
         unknown = OutcomeUnknown(Reason("Interrupted", "the write was interrupted; what became of it is read back"))
         outcomes: list[ConsulError | None] = [unknown] * len(batch)
         try:
-            answers = await self._registry.apply(self._node, [waiting.change for waiting in batch])
+            sending = self._registry.apply(self._node, [waiting.change for waiting in batch])
+            answers = await tracing.writing(sending, self._registry.name, self._node, batch)
             outcomes = [answer for answer, _ in zip(answers, batch, strict=True)]
         except Exception:
             logger.exception("writing to Consul node %s failed unexpectedly", self._node)

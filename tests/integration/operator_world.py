@@ -10,7 +10,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -86,7 +86,8 @@ def truth(cluster: Cluster) -> Truth:
 class Operator:
     """The real process `consul-registrar run`, logged in as the cluster's administrator.
 
-    Another `kubeconfig` than the cluster's leads through a proxy; another `program` is a build of its own.
+    Another `kubeconfig` than the cluster's leads through a proxy; another `program` is a build of its own. `variables`:
+    further ones of its environment.
     """
 
     def __init__(
@@ -98,6 +99,7 @@ class Operator:
         *,
         kubeconfig: Path | None = None,
         program: tuple[str, ...] = (str(Path(sys.executable).with_name("consul-registrar")),),
+        variables: Mapping[str, str] | None = None,
     ) -> None:
         self.name = name
         self._address = cluster.block.control_plane
@@ -110,6 +112,7 @@ class Operator:
             *arguments,
         )
         environment = {"KUBECONFIG": str(kubeconfig or cluster.kubeconfig), "PYTHONPATH": str(REPOSITORY / "operator")}
+        environment |= variables or {}
         program = Program("operator", command, ready=self.is_ready, environment=environment)
         self.process = Process(program, Home(folder, tethered=True))
 
@@ -363,10 +366,10 @@ def defined(options: Options, folder: Path) -> Iterator[Cluster]:
 
 
 @contextmanager
-def operating(cluster: Cluster, folder: Path, *arguments: str) -> Iterator[Operator]:
+def operating(cluster: Cluster, folder: Path, *arguments: str, **variables: str) -> Iterator[Operator]:
     """An operator that runs; after the block it has met nothing that it was not made for."""
     without_consul_variables()
-    with Operator(cluster, folder, arguments=arguments).running() as one:
+    with Operator(cluster, folder, arguments=arguments, variables=variables).running() as one:
         yield one
     assert "Traceback" not in one.log
     assert "InternalError" not in one.log

@@ -1,12 +1,14 @@
-"""What the image's build notes of Debian's packages, by programs that answer as Debian's own do."""
+"""What the image's build takes and notes: locked packages, and Debian's, by programs that answer as Debian's own do."""
 
 import importlib.util
+import re
 from pathlib import Path
 from types import ModuleType
 
 import pytest
 
-SCRIPT = Path(__file__).resolve().parents[2] / "dev" / "image" / "collect.py"
+REPOSITORY = Path(__file__).resolve().parents[2]
+SCRIPT = REPOSITORY / "dev" / "image" / "collect.py"
 
 #: `dpkg -S` on Debian 13, where libc6 diverts the loader's name; a path with an architecture, and one without.
 OWNERS = """\
@@ -36,3 +38,15 @@ def test_packages_are_asked_for_and_diversions_are_none(
         program.chmod(0o755)
     monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
     assert collect._packages([Path("/bin/python3")]) == {"libc6 1.0", "ca-certificates 1.0"}
+
+
+def locked(name: str) -> dict[str, str]:
+    """The versions of a lock file."""
+    text = (REPOSITORY / "requirements" / f"{name}.lock").read_text()
+    return dict(re.findall(r"^([a-z0-9._-]+)==(\S+)", text, re.MULTILINE))
+
+
+def test_an_image_with_traces_is_the_image_and_more_and_what_is_tested_is_what_it_holds() -> None:
+    plain, traces, dev = locked("run"), locked("traces"), locked("dev")
+    assert plain.items() < traces.items() < dev.items()
+    assert not [name for name in plain if name.startswith(("opentelemetry", "protobuf", "googleapis"))]

@@ -12,7 +12,7 @@ import click
 import uvloop
 from pydantic import ValidationError
 
-from consul_registrar import __version__, app, logs
+from consul_registrar import __version__, app, logs, tracing
 from consul_registrar.kube import LoginFailed
 from consul_registrar.settings import EnvironmentInvalid, Settings, default_connection, split_address
 
@@ -138,6 +138,17 @@ def main() -> None:
     show_envvar=True,
     help="Measure each registration by itself: seven series a registration. Without it only all of them together.",
 )
+@click.option(
+    "--traces",
+    type=bool,
+    is_flag=False,
+    flag_value=True,
+    default=False,
+    envvar="CONSUL_REGISTRAR_TRACES",
+    show_envvar=True,
+    help="Send OpenTelemetry traces: OTLP over HTTP, to where the standard variables OTEL_… say. Takes the packages of "
+    "the extra `traces`.",
+)
 def run(
     cluster_name: str,
     namespaces: str,
@@ -153,6 +164,7 @@ def run(
     readiness_gate: bool,
     annotated_workloads: bool,
     registration_metrics: bool,
+    traces: bool,
 ) -> None:
     """Run the operator until it is told to stop."""
     settings = Settings(
@@ -171,13 +183,14 @@ def run(
         readiness_gate=readiness_gate,
         annotated_workloads=annotated_workloads,
         registration_metrics=registration_metrics,
+        traces=traces,
     )
     _check_environment(settings)
     logs.set_up(settings.log_format, settings.log_level)
     gc.set_threshold(*_COLLECT)
     try:
         uvloop.run(app.run(settings))
-    except LoginFailed as error:
+    except (LoginFailed, tracing.Impossible) as error:
         sys.exit(f"consul-registrar: {error}")
     except OSError as error:
         sys.exit(f"consul-registrar: an address can't be listened on: {error}")

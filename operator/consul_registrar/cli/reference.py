@@ -33,6 +33,19 @@ VARIABLES = {
 }
 
 
+#: OpenTelemetry's, which it reads itself; `otel/variables.py` says what they may hold.
+TRACES = {
+    "OTEL_EXPORTER_OTLP_ENDPOINT": "The collector's address, as http://collector:4318; /v1/traces is added.",
+    "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT": "The whole URL instead; goes before it.",
+    "OTEL_EXPORTER_OTLP_HEADERS": "Headers for the collector: name=value, separated by commas, URL-encoded.",
+    "OTEL_SERVICE_NAME": "Attribute `service.name` of all spans; without it `consul-registrar`.",
+    "OTEL_RESOURCE_ATTRIBUTES": "Further attributes of all spans: name=value, separated by commas, URL-encoded.",
+    "OTEL_TRACES_SAMPLER": "Which traces are recorded, as parentbased_traceidratio; without it all.",
+    "OTEL_TRACES_SAMPLER_ARG": "The share of them, from 0 to 1.",
+    "OTEL_BSP_MAX_QUEUE_SIZE": "Spans that may wait to be sent; without it 2048.",
+}
+
+
 def flags() -> str:
     """The page of the command's flags and environment variables."""
     parts = [f"# Flags and environment variables\n\n{MADE}A flag goes before its variable.\n"]
@@ -46,6 +59,9 @@ def flags() -> str:
     )
     rows = ((code(name), cell(meaning)) for name, meaning in VARIABLES.items())
     parts.append(f"## Consul's variables\n\n{about}\n\n{table(('Variable', 'Meaning'), rows)}")
+    rows = ((code(name), cell(meaning)) for name, meaning in TRACES.items())
+    about = "Read only with `--traces`. OpenTelemetry's other variables for traces and their export hold, too."
+    parts.append(f"## OpenTelemetry's variables\n\n{about}\n\n{table(('Variable', 'Meaning'), rows)}")
     parts.append(
         "## Kubernetes\n\nIn a Pod its service account is used, elsewhere `KUBECONFIG` or `~/.kube/config` with its "
         "current context.\n"

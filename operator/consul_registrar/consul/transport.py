@@ -17,6 +17,7 @@ import aiohttp
 from consul.base import Consul, HTTPClient
 from yarl import URL
 
+from consul_registrar import tracing
 from consul_registrar.consul.answers import Answer, Request, failure
 from consul_registrar.consul.errors import ConsulError, Denied, NotSent, OutcomeUnknown, Unavailable
 from consul_registrar.model import Reason
@@ -180,7 +181,9 @@ class Transport(HTTPClient):  # type: ignore[misc]  # py-consul is untyped
         if self._session is None:
             tls = self._access.tls if self._access.tls is not None else True
             connector = aiohttp.TCPConnector(limit=self._connections, keepalive_timeout=KEEPALIVE, ssl=tls)
-            self._session = aiohttp.ClientSession(connector=connector, cookie_jar=aiohttp.DummyCookieJar())
+            self._session = aiohttp.ClientSession(
+                connector=connector, cookie_jar=aiohttp.DummyCookieJar(), trace_configs=tracing.requests()
+            )
         return self._session
 
     def _headers(self, encoding: Mapping[str, str]) -> dict[str, str]:

@@ -20,6 +20,7 @@ import aiohttp
 import kopf
 import msgspec
 
+from consul_registrar import tracing
 from consul_registrar.kube.errors import LoginFailed, Silent, Unavailable, error_of, message_of, seconds_of
 from consul_registrar.kube.lines import LineSplitter
 
@@ -208,6 +209,7 @@ def _session(connections: int) -> aiohttp.ClientSession:
         headers={"Accept": "application/json", "Accept-Encoding": "identity", "User-Agent": "consul-registrar"},
         timeout=aiohttp.ClientTimeout(total=REQUEST_TIMEOUT, sock_connect=CONNECT_TIMEOUT),
         read_bufsize=2**18,
+        trace_configs=tracing.requests(),
     )
 
 

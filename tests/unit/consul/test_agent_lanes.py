@@ -40,6 +40,7 @@ class Session(AgentSession):
 
 
 class Consul:
+    name = "default"
     batch = 2
 
     def __init__(self, session: Session) -> None:

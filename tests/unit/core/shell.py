@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from consul_registrar import tracing
 from consul_registrar.acceptance import Acceptance
 from consul_registrar.arrivals import Namespaces, Nodes, Pods, Registrations
 from consul_registrar.cache import Cache
@@ -23,7 +24,7 @@ from consul_registrar.names import folded
 from consul_registrar.objects import Registration, registration
 from consul_registrar.outlook import Outlook
 from consul_registrar.quarantine import Quarantine
-from consul_registrar.queue import Queue
+from consul_registrar.queue import Ended, Queue
 from consul_registrar.reaping import Reaped
 from consul_registrar.reconcile import Reconciler
 from consul_registrar.reports import Reports
@@ -217,7 +218,7 @@ class World:
         self.cluster = FakeCluster()
         self.cluster.takes_finalizers.set()
         self.cache = Cache()
-        self.queue: Queue[Key] = Queue(jitter=lambda: 0.0)
+        self.queue: Queue[Key] = Queue(jitter=lambda: 0.0, waited=tracing.waited(lambda _: None))
         self.acceptance = Acceptance(self.cache)
         self.reaped = Reaped()
         self.registries: dict[str, FakeRegistry] = {}
@@ -331,19 +332,19 @@ class World:
             take(self.registries[name])
         await asyncio.Event().wait()
 
-    async def _work(self, key: Key) -> None:
+    async def _work(self, key: Key) -> Ended:
         if key.subject is None:
-            await self.lifecycle.reconcile(key.registration)
-        else:
-            await self.reconciler.reconcile(key.registration, key.subject)
-            self.gates.look(key.subject)
+            return await self.lifecycle.reconcile(key.registration)
+        ended = await self.reconciler.reconcile(key.registration, key.subject)
+        self.gates.look(key.subject)
+        return ended
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
         parts = (
             self.secrets.run(),
             self.consuls.run(),
-            self.queue.run(self._work, 8),
+            self.queue.run(tracing.reconciling(self._work, self.cache.pod), 8),
             self.lifecycle.run(),
             self.reports.run(),
             self.outlook.run(self.reports.touch),

@@ -34,6 +34,7 @@ BATCH = 8
 class Consul:
     """Takes batches, each when it is let through."""
 
+    name = "default"
     batch = BATCH
 
     def __init__(self, answer: Callable[[Sequence[Change]], Answers] | None = None) -> None:
