@@ -49,6 +49,7 @@ EVERYTHING: dict[str, Any] = {
     },
     "watch": {"namespaces": ["default", NAMESPACE], "podSelector": "team=x"},
     "networkPolicy": {"enabled": True},
+    "traces": {"enabled": True, "endpoint": "http://collector:4318", "headersSecret": {"name": "collector"}},
     "extraEnv": [{"name": "A", "value": "b"}],
     "commonLabels": {"team": "x"},
     "topologySpreadConstraints": [

@@ -1,12 +1,14 @@
 """What the chart renders, by values; Helm renders it, and the objects are judged."""
 
+import json
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 from rendering import ADDRESSES, NAME, NAMESPACE, RELEASE, WIDE, Objects, container, kinds, one, pod, rendered
 
-from chartgen.render import RenderError, documents, template
+from chartgen.render import CHART, RenderError, documents, template
+from consul_registrar.otel import variables
 
 
 def test_the_defaults_bring_what_an_operator_needs_and_no_kind_that_a_cluster_may_lack() -> None:
@@ -299,6 +301,50 @@ def test_the_pod_of_helm_test_is_where_the_operator_looks() -> None:
     assert found["metadata"]["labels"]["team"] == "x"
 
 
+TRACES = {"enabled": True, "endpoint": "http://collector.observability:4318"}
+
+
+def test_traces_are_sent_where_they_are_asked_for_and_let_out_there_alone() -> None:
+    peers = [{"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "observability"}}}]
+    policy = {"networkPolicy": {"enabled": True, "collectorPorts": [14318], "collectorTo": peers}}
+    for objects in (rendered(**policy), rendered(traces=TRACES | {"enabled": False}, **policy)):
+        assert not any("--traces" in argument for argument in container(objects)["args"])
+        assert "env" not in container(objects)
+        assert not [rule for rule in one(objects, "NetworkPolicy")["spec"]["egress"] if rule.get("to")]
+    given = {"samplerArg": 0.1, "headersSecret": {"name": "collector"}, "resourceAttributes": {"service.name": "cr"}}
+    objects = rendered(traces=TRACES | given, extraEnv=[{"name": "A", "value": "b"}], **policy)
+    assert "--traces=true" in container(objects)["args"]
+    assert container(objects)["env"] == [
+        {"name": "OTEL_EXPORTER_OTLP_ENDPOINT", "value": "http://collector.observability:4318"},
+        {"name": "OTEL_TRACES_SAMPLER", "value": "parentbased_traceidratio"},
+        {"name": "OTEL_TRACES_SAMPLER_ARG", "value": "0.1"},
+        {"name": "OTEL_RESOURCE_ATTRIBUTES", "value": "service.name=cr"},
+        {
+            "name": "OTEL_EXPORTER_OTLP_HEADERS",
+            "valueFrom": {"secretKeyRef": {"name": "collector", "key": "headers"}},
+        },
+        {"name": "A", "value": "b"},
+    ]
+    (rule,) = [rule for rule in one(objects, "NetworkPolicy")["spec"]["egress"] if rule.get("to")]
+    assert rule == {"ports": [{"port": 14318, "protocol": "TCP"}], "to": peers}
+
+
+SAMPLERS = json.loads((CHART / "values.schema.json").read_text())["properties"]["traces"]["properties"]["sampler"][
+    "enum"
+]
+
+
+@pytest.mark.parametrize("sampler", SAMPLERS)
+def test_what_is_said_of_traces_the_operator_takes(sampler: str) -> None:
+    traces = TRACES | {"sampler": sampler, "samplerArg": 0.000001, "resourceAttributes": {"service.name": "a b"}}
+    variables.check({each["name"]: each["value"] for each in container(rendered(traces=traces))["env"]})
+
+
+def test_a_sampler_that_asks_for_no_ratio_is_given_none() -> None:
+    names = {each["name"] for each in container(rendered(traces=TRACES | {"sampler": "always_on"}))["env"]}
+    assert names == {"OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_TRACES_SAMPLER"}
+
+
 REFUSED: list[tuple[str, dict[str, Any], str]] = [
     ("a typing mistake", {"tpyo": 1}, "'tpyo' not allowed"),
     ("one further down", {"metrics__serviceMonitor__interval_": "1s"}, "'interval_' not allowed"),
@@ -314,6 +360,14 @@ REFUSED: list[tuple[str, dict[str, Any], str]] = [
     ("a token in the values", {"connection__spec__auth": {"token": "s3cret"}}, "/connection/spec/auth/token"),
     ("a token for no login", {"connection__loginToken": {"enabled": True}}, "needs connection.spec.auth.kubernetes"),
     ("a number as text", {"replicas": "two"}, "/replicas"),
+    ("traces that go nowhere", {"traces__enabled": True}, "traces.endpoint must be set"),
+    ("a collector without a scheme", {"traces__endpoint": "collector:4318"}, "/traces/endpoint"),
+    ("a sampler that isn't there", {"traces__sampler": "sometimes"}, "/traces/sampler"),
+    ("more than all traces", {"traces__samplerArg": 2}, "/traces/samplerArg"),
+    ("headers in the values", {"traces__headers": "authorization=s3cret"}, "'headers' not allowed"),
+    ("a variable of traces that is set already",
+     {"traces": TRACES, "extraEnv": [{"name": "OTEL_TRACES_SAMPLER", "value": "always_on"}]},
+     "extraEnv must leave out OTEL_TRACES_SAMPLER"),
     ("a digest that is none", {"image__digest": "abc"}, "/image/digest"),
     ("a level that isn't there", {"log__level": "trace"}, "/log/level"),
     ("a namespace that is none", {"watch__namespaces": ["Shop"]}, "/watch/namespaces/0"),

@@ -21,6 +21,9 @@ BASE: dict[str, Any] = {
     "metrics.dashboard.enabled": True,
     "networkPolicy.enabled": True,
     "statusPage.enabled": True,
+    "traces.enabled": True,
+    "traces.endpoint": "http://collector:4318",
+    "traces.headersSecret.name": "headers",
 }
 PEER = [{"podSelector": {"matchLabels": {"tried": "peer"}}}]
 ENV = [{"name": "TRIED", "value": "env"}]
@@ -110,6 +113,13 @@ TRIED: dict[str, tuple[Any, str]] = {
     "metrics.dashboard.enabled": (False, "name: prod-consul-registrar-dashboard"),
     "metrics.dashboard.labels": ({"tried": "dashboard"}, "tried: dashboard"),
     "metrics.dashboard.annotations": ({"tried": "folder"}, "tried: folder"),
+    "traces.enabled": (False, "--traces=true"),
+    "traces.endpoint": ("https://tried.example", "value: https://tried.example"),
+    "traces.sampler": ("always_on", "value: always_on"),
+    "traces.samplerArg": (0.07, 'value: "0.07"'),
+    "traces.resourceAttributes": ({"tried": "a b,c+d"}, "value: tried=a%20b%2Cc%2Bd"),
+    "traces.headersSecret.name": ("tried", "name: tried"),
+    "traces.headersSecret.key": ("tried", "key: tried"),
     "statusPage.enabled": (False, "targetPort: status"),
     "statusPage.hosts": (["page.tried.example"], "page.tried.example"),
     "statusPage.service.enabled": (False, "targetPort: status"),
@@ -121,6 +131,8 @@ TRIED: dict[str, tuple[Any, str]] = {
     "networkPolicy.apiServerPorts": ([7777], "7777"),
     "networkPolicy.consulPorts": ([7777], "7777"),
     "networkPolicy.consulTo": (PEER, "tried: peer"),
+    "networkPolicy.collectorPorts": ([7777], "7777"),
+    "networkPolicy.collectorTo": (PEER, "tried: peer"),
     "networkPolicy.extraEgress": ([{"to": PEER}], "tried: peer"),
     "test.podLabels": ({"tried": "test"}, "tried: test"),
     "test.timeout": (777, 'value: "777"'),

@@ -80,6 +80,41 @@ annotations:
 {{- dict "items" $items | toJson -}}
 {{- end -}}
 
+{{- /* The variables by which traces are sent, none where they aren't. */ -}}
+{{- define "consul-registrar.traces" -}}
+{{- $traces := .Values.traces -}}
+{{- $variables := list -}}
+{{- if $traces.enabled -}}
+{{- if not $traces.endpoint -}}
+{{- fail "traces.endpoint must be set: the collector that takes OTLP over HTTP, as http://collector.observability:4318" -}}
+{{- end -}}
+{{- $variables = append $variables (dict "name" "OTEL_EXPORTER_OTLP_ENDPOINT" "value" $traces.endpoint) -}}
+{{- $variables = append $variables (dict "name" "OTEL_TRACES_SAMPLER" "value" $traces.sampler) -}}
+{{- if hasSuffix "traceidratio" $traces.sampler -}}
+{{- $variables = append $variables (dict "name" "OTEL_TRACES_SAMPLER_ARG" "value" (toString $traces.samplerArg)) -}}
+{{- end -}}
+{{- with $traces.resourceAttributes -}}
+{{- $pairs := list -}}
+{{- range $name, $value := . -}}
+{{- $pairs = append $pairs (printf "%s=%s" $name ($value | urlquery | replace "+" "%20")) -}}
+{{- end -}}
+{{- $variables = append $variables (dict "name" "OTEL_RESOURCE_ATTRIBUTES" "value" (join "," $pairs)) -}}
+{{- end -}}
+{{- with $traces.headersSecret.name -}}
+{{- $ref := dict "secretKeyRef" (dict "name" . "key" $traces.headersSecret.key) -}}
+{{- $variables = append $variables (dict "name" "OTEL_EXPORTER_OTLP_HEADERS" "valueFrom" $ref) -}}
+{{- end -}}
+{{- end -}}
+{{- range $given := .Values.extraEnv -}}
+{{- range $variables -}}
+{{- if eq .name $given.name -}}
+{{- fail (printf "extraEnv must leave out %s: traces sets it" .name) -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+{{- toYaml $variables -}}
+{{- end -}}
+
 {{- define "consul-registrar.loginTokenFile" -}}
 /var/run/secrets/consul-registrar.dev/login/token
 {{- end -}}
