@@ -110,9 +110,9 @@ def test_a_spread_constraint_without_a_selector_gets_that_of_the_operators_pods(
 
 
 def test_a_spread_constraint_keeps_a_selector_of_its_own() -> None:
-    own = {"maxSkew": 1, "topologyKey": "zone", "whenUnsatisfiable": "DoNotSchedule", "labelSelector": {}}
-    (found,) = pod(rendered(topologySpreadConstraints=[own]))["spec"]["topologySpreadConstraints"]
-    assert found["topologyKey"] == "zone"
+    spread = {"maxSkew": 1, "topologyKey": "zone", "whenUnsatisfiable": "DoNotSchedule"}
+    own = [{**spread, "labelSelector": selector} for selector in ({}, {"matchLabels": {"app": "x"}})]
+    assert pod(rendered(topologySpreadConstraints=own))["spec"]["topologySpreadConstraints"] == own
 
 
 def test_the_selectors_find_the_operators_pods_and_no_hooks() -> None:
