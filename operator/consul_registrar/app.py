@@ -322,6 +322,7 @@ class Operator:
             )
         )
         metrics.REGISTRY.register(metrics.Connections(self._cache.connections.values))
+        metrics.REGISTRY.register(metrics.ConsulWatches(self._consuls.staleness))
         metrics.REGISTRY.register(metrics.WorkQueue(metrics.QUEUE, self._queue.numbers))
         metrics.REGISTRY.register(metrics.RemovalsHeld(self._quarantine.holding))
 

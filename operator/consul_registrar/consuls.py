@@ -6,6 +6,7 @@ credentials) is `consul/`'s and `credentials.py`'s; what is written is decided i
 
 import asyncio
 import logging
+import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
@@ -170,6 +171,12 @@ class Consuls:
         """Whether nothing is known of it yet, shortly after the start."""
         reason = self.down(name)
         return reason is not None and reason.code == CONNECTING
+
+    def staleness(self) -> dict[str, float]:
+        """For how long the Consuls at work weren't heard of, each by that of its watches which wasn't for longest."""
+        now = time.monotonic()
+        heard = {name: registry.heard() for name, registry in self._registries()}
+        return {name: now - at for name, at in heard.items() if at is not None}
 
     def policy(self, name: str) -> str:
         """What may be written: Sync, UpsertOnly or Observe."""

@@ -258,6 +258,26 @@ class Connections(Collector):
         yield family
 
 
+class ConsulWatches(Collector):
+    """How old what is known of each Consul may be; as many series as there are connections."""
+
+    def __init__(self, staleness: Callable[[], Mapping[str, float]]) -> None:
+        self._staleness = staleness
+
+    def describe(self) -> Iterator[Metric]:
+        return self.collect()
+
+    def collect(self) -> Iterator[Metric]:
+        about = (
+            "How long ago Consul was last heard of, by connection: of its watches (of virtual nodes, of agents) that "
+            "one which wasn't answered for longest. Up to 65 s while nothing happens: so long a blocking query waits."
+        )
+        family = GaugeMetricFamily("consul_registrar_consul_staleness_seconds", about, labels=["connection"])
+        for connection, seconds in self._staleness().items():
+            family.add_metric([connection], seconds)
+        yield family
+
+
 QUEUE = "subjects"
 _QUEUE_BUCKETS = (1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 0.1, 1, 10, 100, 1000)  # client-go's, from a microsecond on
 _queue_duration = Histogram(

@@ -103,6 +103,7 @@ def _metrics() -> Iterator[tuple[str, str, Sequence[str], str]]:
         metrics.Registrations(dict, tuple, each=True),
         metrics.Connections(tuple),
         metrics.RemovalsHeld(dict),
+        metrics.ConsulWatches(dict),
         metrics.WorkQueue("", Numbers),
     )
     described += [(family, _labels(family)) for each in collectors for family in each.describe()]

@@ -353,6 +353,9 @@ class AgentRegistry:
     def standing(self) -> int:
         return len(self._actual)
 
+    def heard(self) -> float | None:
+        return min((session.heard for session in self._sessions.values()), default=None)
+
     def status(self) -> RegistryStatus:
         sessions = list(self._sessions.values())
         ready = [session for session in sessions if session.ready]

@@ -93,6 +93,7 @@ class AgentWatch:
         self._rung = asyncio.Event()
         self._read_at = -math.inf
         self._wrote_at = -math.inf
+        self._heard = [time.monotonic()] * 2
         self._spacing = SPACING
         self._unheard = Backoff(*RETRY, random.random)
         self._not_before = -math.inf
@@ -105,6 +106,11 @@ class AgentWatch:
     def wrote(self) -> None:
         """We wrote to the agent; the catalog will tell of it."""
         self._wrote_at = time.monotonic()
+
+    @property
+    def heard(self) -> float:
+        """When that of the two queries was answered last which wasn't for longer; a read answers both."""
+        return min(self._heard)
 
     async def run(self) -> None:
         """Read whenever there is news, until something fails. Raises the tree of `errors.py`."""
@@ -171,6 +177,7 @@ class AgentWatch:
             self._unheard.reset()
             self._not_before = -math.inf
             self._indexes = [max(services.index, 1), max(checks.index, 1)]
+            self._heard = [time.monotonic()] * 2
             return Catalog(wire.decode_node_services(services), wire.decode_node_checks(checks))
         finally:
             for armed in self._armed:
@@ -200,6 +207,7 @@ class AgentWatch:
                 continue
             self._on_servers(None)
             backoff.reset()
+            self._heard[which] = time.monotonic()
             if answer.index != index:
                 self._armed[which].clear()
                 self._rung.set()

@@ -325,6 +325,9 @@ class CatalogRegistry:
     def standing(self) -> int:
         return len(self._actual)
 
+    def heard(self) -> float | None:
+        return min((watch.heard for watch in self._nodes.watches.values()), default=None)
+
     def status(self) -> RegistryStatus:
         return RegistryStatus(
             ready=self._ready,

@@ -100,6 +100,7 @@ class NodeWatch:
         self._backoff = Backoff(*RETRY, random.random)
         self._hurry = asyncio.Event()
         self._since = [0.0, 0.0]
+        self._heard = [time.monotonic()] * 2
         self._believed_at = 0.0
         self._rests: asyncio.TimerHandle | None = None
         self._read_at = 0.0
@@ -110,6 +111,11 @@ class NodeWatch:
         """What is known may be wrong: read it soon."""
         self._hurry.set()
         self._rung.set()
+
+    @property
+    def heard(self) -> float:
+        """When that of the two queries was answered last which wasn't for longer; a read answers both."""
+        return min(self._heard)
 
     async def run(self) -> None:
         """Watch for ever, whatever Consul answers; a passing node until nothing of ours is left there."""
@@ -148,6 +154,7 @@ class NodeWatch:
             answer = await self._watched.servers.block(self._paths[which], [("index", index), ("wait", WAIT), nothing])
             self._backoff.reset()  # not before: a Consul with too many connections answers reads and refuses these
             told, now = max(answer.index, 1), time.monotonic()
+            self._heard[which] = now
             if told == index:  # after `WAIT`, as a rule; but who answers at once isn't asked at once again
                 await asyncio.sleep(asked_at + SPACING - now)
                 self._since[which] = time.monotonic()
@@ -211,6 +218,7 @@ class NodeWatch:
         self._refuse_foreign(row)
         check_rows = catalog_wire.decode_checks(checks)
         self._read_at = time.monotonic()
+        self._heard = [self._read_at] * 2
         changed = book.take(row, service_rows, check_rows, services.index, began, self._read_at)
         self._spacing = min(max(SPACING, 5 * (self._read_at - at)), SLOWEST)
         self._indexes, self._since = [max(services.index, 1), max(checks.index, 1)], [at, at]

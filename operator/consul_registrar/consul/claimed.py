@@ -128,6 +128,9 @@ class ClaimedRegistry:
     def batch(self) -> int:
         return self._inner.batch
 
+    def heard(self) -> float | None:
+        return self._inner.heard()
+
     def set_nodes(self, nodes: Mapping[str, Node]) -> None:
         self._inner.set_nodes(nodes)
 

@@ -100,6 +100,10 @@ class Registry(Protocol):
         """How many instances stand here that are this connection's."""
         ...
 
+    def heard(self) -> float | None:
+        """When that of its watches was last answered which wasn't for longest, in monotonic time; None: it has none."""
+        ...
+
     def registrations(self) -> AbstractSet[RegistrationKey]:
         """The registrations, existing or not, that own something here."""
         ...

@@ -90,6 +90,7 @@ class AgentSession:
         self._client = Client(self._transport)
         self._book: Book | None = None
         self._watch: AgentWatch | None = None
+        self._began = time.monotonic()
         self._heartbeat: Heartbeat | None = None
         self._slots = asyncio.Semaphore(WRITES)
         self._backoff = Backoff(*RETRY, random.random)
@@ -102,6 +103,11 @@ class AgentSession:
     def node(self) -> str:
         """The Consul node that is pinned; "" before an agent was met."""
         return self._book.node if self._book else ""
+
+    @property
+    def heard(self) -> float:
+        """When the agent's watch was last answered, also while it is down; from the start on where it never was."""
+        return self._watch.heard if self._watch else self._began
 
     def not_pushed(self) -> int:
         """How many instances stay wrong in the catalog although the agent was given them anew."""

@@ -43,6 +43,17 @@ async def test_a_service_that_was_removed_is_told_and_comes_back(registry, catal
     assert catalog.status(one) == "passing"
 
 
+async def test_what_is_heard_of_a_node_makes_its_watch_fresh(catalog):
+    async with running(to(catalog.consul.http_addr, virtual_nodes=1)) as made:
+        await made.is_ready()
+        (one,) = await _written(made, "u1")
+        heard = made.registry.heard()
+        assert heard is not None
+        catalog.remove(one.node, ServiceID=one.id)
+        await made.told("u1")
+        assert made.registry.heard() > heard
+
+
 async def test_a_node_that_was_removed_comes_back_with_all_that_stood_on_it(registry, catalog):
     made = await _written(registry, *(f"u{number}" for number in range(20)))
     for node in {one.node for one in made}:

@@ -17,6 +17,7 @@ from consul_registrar.consul.wire import Identity, Reader
 
 LISTS = "/v1/agent/services"
 CATALOG = "/v1/health/node/node-1"
+SERVICES = "/v1/catalog/node-services/node-1"
 ROW = {"ID": "web-1", "Service": "web"}
 
 
@@ -26,7 +27,7 @@ class Scripted:
     def __init__(self, catalog: Sequence[object]) -> None:
         self.asked: list[str] = []
         self.waiting = asyncio.Semaphore(0)
-        self._bodies: dict[str, object] = {"/v1/catalog/node-services/node-1": {"Services": catalog}}
+        self._bodies: dict[str, object] = {SERVICES: {"Services": catalog}}
 
     async def get(self, callback: Callable[[Answer], Any], path: str, params: Sequence[tuple[str, object]] = ()) -> Any:
         if params:
@@ -75,3 +76,36 @@ async def test_who_wants_all_read_anew_gets_no_lists_from_before() -> None:
         while actual.taken("node-1") < began:  # noqa: ASYNC110 - what changes is what was taken in
             await asyncio.sleep(0.01)
     assert agent.asked.count(LISTS) == 2
+
+
+class Answering(Scripted):
+    """Answers blocking queries of these paths at once, over and over: nothing has changed."""
+
+    def __init__(self, *answered: str) -> None:
+        super().__init__([])
+        self._answered = answered
+
+    async def get(self, callback: Callable[[Answer], Any], path: str, params: Sequence[tuple[str, object]] = ()) -> Any:
+        if params and path in self._answered:
+            self.waiting.release()
+            params = ()
+        return await super().get(callback, path, params)
+
+
+@pytest.mark.parametrize(
+    ("answered", "fresh"),
+    [((SERVICES, CATALOG), True), ((SERVICES,), False), ((), False)],
+    ids=["both", "one", "neither"],
+)
+async def test_a_watch_is_as_fresh_as_that_of_its_queries_that_was_not_answered_for_longer(
+    answered: tuple[str, ...], fresh: bool
+) -> None:
+    agent = Answering(*answered)
+    watch, _ = watched(agent)
+    await watch.begin()
+    async with running(watch):
+        await agent.waiting.acquire()
+        heard = watch.heard
+        for _ in range(2 * len(answered) + 1):
+            await agent.waiting.acquire()
+        assert (watch.heard > heard) is fresh

@@ -64,6 +64,9 @@ class FakeRegistry:
                 del self.consul.held[where]
         self.reaped_subjects.add(subject)
 
+    def heard(self) -> float | None:
+        return None
+
     def standing(self) -> int:
         return len(self.consul.held)
 
