@@ -14,7 +14,7 @@ PAGES += [*(ROOT / "docs").glob("*.md"), *(ROOT / "docs" / "how-to").glob("*.md"
 PAGES += [page for folder in ("manifests", "dev") for page in (ROOT / folder).rglob("*.md")]
 VALUES = yaml.safe_load((ROOT / "manifests" / "helm" / "consul-registrar" / "values.yaml").read_text())
 _OTHERS = {
-    *("--cascade", "--set", "--skip-crds", "--namespace"),  # of kubectl and Helm
+    *("--cascade", "--set", "--skip-crds", "--namespace", "--build-arg"),  # of kubectl, Helm and Docker
     *("status.loadBalancer.ingress", "spec.externalIPs", "status.addresses"),  # of Services and Nodes
     *("crds.enabled", "crds.keep", "rbac.additionalPermissions"),  # of other charts
 }
