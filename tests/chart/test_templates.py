@@ -234,15 +234,19 @@ def test_what_is_switched_off_is_not_there(values: dict[str, Any], kind: str, na
 
 @pytest.mark.parametrize("monitor", ["serviceMonitor", "podMonitor"])
 def test_a_monitor_finds_what_it_scrapes(monitor: str) -> None:
-    values = {f"metrics__{monitor}": {"enabled": True, "labels": {"release": "p"}, "interval": "5s"}}
+    given = {"enabled": True, "labels": {"release": "p"}, "annotations": {"a": "b"}, "interval": "5s"}
+    relabelings = {name: [{"targetLabel": name}] for name in ("relabelings", "metricRelabelings")}
+    values = {f"metrics__{monitor}": given | relabelings}
     objects = rendered(**values)
     found = one(objects, monitor[0].upper() + monitor[1:])
     target = one(objects, "Service", f"{NAME}-metrics") if monitor == "serviceMonitor" else pod(objects)
     assert found["spec"]["selector"]["matchLabels"].items() <= target["metadata"]["labels"].items()
     assert found["metadata"]["labels"]["release"] == "p"
+    assert found["metadata"]["annotations"]["a"] == "b"
     (endpoint,) = found["spec"]["endpoints" if monitor == "serviceMonitor" else "podMetricsEndpoints"]
     assert endpoint["port"] == "http"
     assert endpoint["interval"] == "5s"
+    assert endpoint.items() >= relabelings.items()
     assert {"name": "http", "containerPort": 8080} in container(objects)["ports"]
 
 

@@ -100,6 +100,8 @@ TRIED: dict[str, tuple[Any, str]] = {
         for monitor in ("serviceMonitor", "podMonitor")
         for name, tried in {
             "labels": ({"tried": "monitor"}, "tried: monitor"),
+            "annotations": ({"tried": "note"}, "tried: note"),
+            "relabelings": ([{"targetLabel": "tried"}], "targetLabel: tried"),
             "interval": ("77s", "interval: 77s"),
             "scrapeTimeout": ("7s", "scrapeTimeout: 7s"),
             "metricRelabelings": ([{"action": "drop", "regex": "tried"}], "regex: tried"),
