@@ -16,14 +16,15 @@ _BEGIN, _END = "<!-- values: made by `make generate` -->\n", "<!-- end of values
 
 
 def generate() -> None:
-    """Copies of the definitions, the connection's part of its schema, and the table of values in its README."""
+    """Copies of the definitions, parts of the schema of its values, and their table in its README."""
     definitions = sorted((REPOSITORY / "crds").iterdir())
     for file in definitions:
         shutil.copyfile(file, CHART / "crds" / file.name)
     together = "---\n".join(file.read_text(encoding="utf-8") for file in definitions)
     (KUSTOMIZE / "crds.yaml").write_text(together, encoding="utf-8")
-    _rewrite(CHART / "values.schema.json", schema.with_connection)
-    table = values.table(values.described((CHART / "values.yaml").read_text(encoding="utf-8")))
+    found = values.described((CHART / "values.yaml").read_text(encoding="utf-8"))
+    _rewrite(CHART / "values.schema.json", lambda text: schema.completed(text, found))
+    table = values.table(found)
     _rewrite(CHART / "README.md", lambda text: _between(text, table))
 
 

@@ -1,10 +1,14 @@
-"""Decides how the connection's part of values.schema.json is made: from the spec of the definition (CRD)."""
+"""Decides what of values.schema.json isn't written by hand: the connection's spec, made of its definition (CRD), and
+what is said of each value.
+"""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from typing import Any
 
+from chartgen.values import Value
 from consul_registrar.api import crd
 
 _KEPT = {
@@ -13,13 +17,19 @@ _KEPT = {
 }  # fmt: skip
 
 
-def with_connection(text: str) -> str:
-    """The schema with the connection's spec as it is now. The rest is written by hand."""
+def completed(text: str, values: Iterable[Value]) -> str:
+    """The schema with the connection's spec as it is now, and what values.yaml says of each value, for editors."""
     schema = json.loads(text)
+    for value in values:
+        node = schema
+        for step in value.key.split("."):
+            node = node.get("properties", {}).get(step, {})
+        if value.about and node:
+            node["description"] = value.about
     version = crd.consul_connection()["spec"]["versions"][0]
     spec = version["schema"]["openAPIV3Schema"]["properties"]["spec"]
     schema["$defs"]["ConsulConnectionSpec"] = closed(spec)
-    return json.dumps(schema, indent=2) + "\n"
+    return json.dumps(schema, indent=2, ensure_ascii=False) + "\n"
 
 
 def closed(node: dict[str, Any]) -> dict[str, Any]:

@@ -1,5 +1,6 @@
 """What is made of the chart, and what the chart is made of, agree."""
 
+import json
 import re
 import shutil
 import subprocess
@@ -34,6 +35,19 @@ def test_the_definitions_are_those_of_the_repository() -> None:
 def test_every_value_says_what_it_is_for() -> None:
     found = values.described((CHART / "values.yaml").read_text())
     assert [value.key for value in found if not value.about and value.default is not None] == []
+
+
+def test_the_schema_tells_editors_of_every_value() -> None:
+    untold: list[str] = []
+
+    def look(node: dict[str, Any], above: str) -> None:
+        for name, child in node.get("properties", {}).items():
+            if "description" not in child and "properties" not in child:
+                untold.append(f"{above}{name}")
+            look(child, f"{above}{name}.")
+
+    look(json.loads((CHART / "values.schema.json").read_text()), "")
+    assert untold == []
 
 
 def test_the_base_of_kustomize_is_what_the_chart_renders() -> None:
