@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 from functools import cache
 from typing import Any
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
@@ -18,6 +18,7 @@ from consul_registrar.queue import Ended, Numbers
 from consul_registrar.tally import Tally
 
 REGISTRY = CollectorRegistry()
+ProcessCollector(registry=REGISTRY)
 
 writes = Counter(
     "consul_registrar_writes_total",

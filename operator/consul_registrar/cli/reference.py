@@ -92,7 +92,8 @@ def measured() -> str:
     return (
         f"# Metrics\n\n{MADE}At `/metrics` of `--health-address`, in Prometheus' text format.\n\n"
         + table(("Name", "Type", "Labels", "Meaning"), rows)
-        + "\nA histogram also has `_bucket`, `_sum` and `_count`.\n"
+        + "\nA histogram also has `_bucket`, `_sum` and `_count`. Beside these there are those of any process: its\n"
+        "CPU, memory, open files and start, as `process_cpu_seconds_total` and `process_resident_memory_bytes`.\n"
     )
 
 

@@ -4,7 +4,7 @@ from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
 from consul_registrar.cli.reference import _metrics
-from consul_registrar.metrics import STATES, ConsulWatches, Registrations
+from consul_registrar.metrics import REGISTRY, STATES, ConsulWatches, Registrations
 from consul_registrar.model import Health
 from consul_registrar.tally import Outcome, Tally
 from unit.core.build import KEY, registration
@@ -51,3 +51,8 @@ def test_nothing_but_a_registrations_own_series_has_labels_without_bound() -> No
 def test_a_consul_without_watches_has_no_staleness() -> None:
     assert told(ConsulWatches(lambda: {"default": 2.0})) == {"consul_registrar_consul_staleness_seconds,default": 2}
     assert told(ConsulWatches(dict)) == {}
+
+
+def test_what_the_process_uses_is_told_in_the_names_that_dashboards_of_controllers_ask_for() -> None:
+    for name in ("process_cpu_seconds_total", "process_resident_memory_bytes"):
+        assert REGISTRY.get_sample_value(name)
