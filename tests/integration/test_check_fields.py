@@ -36,11 +36,17 @@ def secured(tmp_path: Path) -> Iterator[Listener]:
 )
 def test_an_agents_http_check_asks_as_it_is_told(world: World, listener: Listener) -> None:
     asked = {"path": "/at/$(metadata.name)?q=1", "port": listener.port, "method": "POST", "body": "ping"}
-    checks = [{"name": "web", "http": asked | {"headers": [{"name": "X-Probe", "value": "v"}]}, "interval": "1s"}]
+    checks = [
+        {
+            "name": "web",
+            "http": asked | {"headers": [{"name": "X-Probe", "value": "of-$(metadata.name)"}]},
+            "interval": "1s",
+        }
+    ]
     one = {"name": "one", "address": "127.0.0.1", "port": 1}
     world.apply(registration("asks", endpoints=[one], checks=checks))
     world.passing("asks", 1)
-    assert set(listener.seen) == {("POST", "/at/one?q=1", "v", "ping")}
+    assert set(listener.seen) == {("POST", "/at/one?q=1", "of-one", "ping")}
     listener.codes[:] = [503]
     eventually(lambda: statuses(world.health("asks")["one"]) == {"web": "critical"})
 
@@ -211,7 +217,7 @@ def _output(world: World, service: str, check: str) -> str:
 @pytest.mark.parametrize("connection", ["catalog"], indirect=True)
 def test_the_catalog_holds_the_definitions_that_consul_esm_reads(world: World, connection: str) -> None:
     asked = {
-        "path": "/up",
+        "path": "/up/$(metadata.namespace)",
         "port": 8443,
         "scheme": "https",
         "method": "HEAD",
@@ -219,19 +225,23 @@ def test_the_catalog_holds_the_definitions_that_consul_esm_reads(world: World, c
         "tlsSkipVerify": True,
         "followRedirects": True,
     }
-    web = {"name": "web", "http": asked | {"headers": [{"name": "X-Probe", "value": "v"}]}, "interval": "7s"}
+    web = {
+        "name": "web",
+        "http": asked | {"headers": [{"name": "X-Probe", "value": "of-$(metadata.name)"}]},
+        "interval": "7s",
+    }
     port = {"name": "port", "tcp": {"port": 9}, "timeout": "3s", "deregisterCriticalServiceAfter": "2h"}
     ends = [{"name": "one", "address": "192.0.2.1", "port": 80}]
     world.apply(published("esm", connection, endpoints=ends, checks=[web, port | {"initialStatus": "warning"}]))
     row = eventually(lambda: world.health("esm-catalog")["one"])
     assert statuses(row) == {"web": "critical", "port": "warning"}
     found = {check["Name"]: check["Definition"] for check in row["Checks"] if check["ServiceID"]}
-    url = "https://192.0.2.1:8443/up"
+    url = f"https://192.0.2.1:8443/up/{world.namespace}"
     tls = {"TLSServerName": "web", "TLSSkipVerify": True}
     assert found["web"] == found["web"] | tls | {
         "HTTP": url,
         "Method": "HEAD",
-        "Header": {"X-Probe": ["v"]},
+        "Header": {"X-Probe": ["of-one"]},
         "Interval": "7s",
     }
     wanted = {"TCP": "192.0.2.1:9", "Timeout": "3s", "DeregisterCriticalServiceAfter": "2h0m0s"}

@@ -7,7 +7,7 @@ is docs/reference/fields.md. Those of checks are in `test_check_fields.py`.
 from typing import Any
 
 import pytest
-from operator_world import World, always, deployment, eventually, pod, published, statuses
+from operator_world import MERGE, World, always, deployment, eventually, pod, published, statuses
 
 
 @pytest.mark.shows(
@@ -50,6 +50,97 @@ def test_what_a_registration_says_of_its_service_is_in_consul(world: World, conn
         assert (check["Name"], check["Notes"], check["Status"]) == ("alive", "as the kubelet says", "passing")
     world.annotate("front", ready="false")
     eventually(lambda: world.health(f"full-{connection}", passing=True).keys() == {"edge"})
+
+
+ZONE = "test.example/zone"
+NOTE = "$(metadata.name) $(reboot) ${HOME} `id` {{ 7*7 }}"
+
+
+def annotated(name: str, app: str, note: str) -> dict[str, Any]:
+    """A Pod with an annotation `note` and a label `weight`."""
+    made = pod(name, app)
+    made["metadata"]["annotations"]["note"] = note
+    made["metadata"]["labels"]["weight"] = "7"
+    return made
+
+
+@pytest.mark.shows("sreg.spec.service.tags", "sreg.spec.service.meta", "sreg.spec.service.weights")
+def test_each_field_path_gives_what_kubernetes_says_and_what_it_gives_is_text(world: World, connection: str) -> None:
+    """What an annotation holds may look like code to somebody: it arrives as it is."""
+    world.cluster.kubectl("label", "--overwrite", "nodes", "--all", f"{ZONE}=east")
+    paths = {
+        "name": "$(metadata.name)",
+        "space": "$(metadata.namespace)",
+        "node": "$(spec.nodeName)",
+        "at": "$(status.podIP)",
+        "host": "$(status.hostIP)",
+        "app": "$(metadata.labels['app'])",
+        "note": "$(metadata.annotations['note'])",
+        "zone": f"$(node.metadata.labels['{ZONE}'])",
+        "else": "$(metadata.labels['none']:-nothing)",
+        "literal": "$$(metadata.name)",
+    }
+    weights = {"passing": "$(metadata.labels['weight'])", "warning": "$(metadata.labels['none']:-3)"}
+    service = {"meta": paths, "tags": [f"{key}={text}" for key, text in paths.items()], "weights": weights}
+    world.apply(annotated("one", "paths", NOTE), published("paths", connection, service=service))
+    name = f"paths-{connection}"
+    world.passing(name, 1)
+    live = world.pods("paths")["one"]
+    given = {
+        "name": "one",
+        "space": world.namespace,
+        "node": live["spec"]["nodeName"],
+        "at": live["status"]["podIP"],
+        "host": live["status"]["hostIP"],
+        "app": "paths",
+        "note": NOTE,
+        "zone": "east",
+        "else": "nothing",
+        "literal": "$(metadata.name)",
+    }
+
+    def stands(wanted: dict[str, str]) -> None:
+        found = world.health(name)["one"]["Service"]
+        assert {key: found["Meta"].get(key) for key in wanted} == wanted
+        assert set(found["Tags"]) == {f"{key}={text}" for key, text in wanted.items()}
+        assert found["Weights"] == {"Passing": 7, "Warning": 3}
+
+    stands(given)
+    world.cluster.kubectl("label", "--overwrite", "nodes", "--all", f"{ZONE}=west")
+    eventually(lambda: stands(given | {"zone": "west"}))
+
+
+@pytest.mark.shows("sreg.spec.service.meta", "sreg.spec.service.tags")
+@pytest.mark.parametrize(
+    ("service", "long", "says"),
+    [
+        (
+            {"meta": {"note": "$(metadata.annotations['note'])"}},
+            "x" * 513,
+            "spec.service.meta[note] must be at most 512",
+        ),
+        (
+            {"meta": {"note": "$(metadata.annotations['note'])"}},
+            "\u00e9" * 257,
+            "spec.service.meta[note] must be at most 512",
+        ),
+        ({"tags": ["$(metadata.annotations['note'])"]}, "x" * 256, "1 to 255"),
+    ],
+    ids=["meta", "bytes", "tags"],
+)
+def test_a_value_that_is_too_long_is_the_problem_of_that_pod_alone(
+    world: World, connection: str, service: dict[str, Any], long: str, says: str
+) -> None:
+    world.apply(published("long", connection, service=service))
+    world.apply(annotated("good", "long", "short"), annotated("bad", "long", long))
+    assert says in world.says("long", "ValueInvalid")["message"]
+    assert world.passing(f"long-{connection}", 1).keys() == {"good"}
+    (worst,) = world.registration("long")["status"]["problems"]["worst"]
+    assert (worst["subject"], worst["reason"]) == ("bad", "ValueInvalid")
+    path = f"/api/v1/namespaces/{world.namespace}/pods/bad"
+    world.cluster.api.request("PATCH", path, {"metadata": {"annotations": {"note": "shorter"}}}, MERGE)
+    world.passing(f"long-{connection}", 2)
+    world.says("long", "Registered")
 
 
 @pytest.mark.shows("sreg.spec.pods.register")
@@ -97,6 +188,25 @@ def test_what_is_suspended_stays_as_it_is_until_it_isnt(world: World, connection
     assert [row["Service"]["Tags"] for row in world.health(name).values()] == [[]]
     world.patch("still", {"suspend": False})
     eventually(lambda: [row["Service"]["Tags"] for row in world.health(name).values()] == [["later"]])
+
+
+@pytest.mark.shows("sreg.spec.suspend", "sreg.spec.deletionPolicy")
+def test_what_is_suspended_and_deleted_is_orphaned(world: World, connection: str) -> None:
+    name = f"left-{connection}"
+    world.apply(published("left", connection, endpoints=[{"name": "one", "address": "192.0.2.1", "port": 80}]))
+    (row,) = world.passing(name, 1).values()
+    world.patch("left", {"suspend": True})
+    world.says("left", "Suspended")
+    world.kubectl("delete", "sreg", "left", "--timeout=60s")
+    (orphan,) = world.passing(name, 1).values()
+    assert orphan["Service"]["ID"] == row["Service"]["ID"]
+    assert orphan["Service"]["Meta"]["orphaned-from"] == f"test/{connection}/{world.namespace}/left"
+    if connection == "default":
+        holder = world.cluster.consul.agents[row["Node"]["Node"]]
+        holder.request("PUT", f"/v1/agent/service/deregister/{row['Service']['ID']}")
+    else:
+        what = {"Node": row["Node"]["Node"], "ServiceID": row["Service"]["ID"]}
+        world.cluster.consul.server.request("PUT", "/v1/catalog/deregister", what)
 
 
 @pytest.mark.shows(

@@ -2,6 +2,7 @@
 controller would write it. Each registration names a connection of either mode, and each must hold the same.
 """
 
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -24,6 +25,7 @@ from operator_world import connection as connecting
 from devcluster import Cluster, Options
 
 MODES = ("agents", "catalog")
+READ = {"services", "endpointslices", "pods", "nodes"}
 
 
 @pytest.fixture(scope="module")
@@ -226,6 +228,40 @@ def test_a_node_ports_health_is_that_of_its_own_node_where_the_policy_is_local(w
     world.kubectl("patch", "service", "local", "-p", '{"spec": {"externalTrafficPolicy": "Cluster"}}')
     world.apply(slice_of("local", node_2=False, node_3=True))
     holds(world, "local", {two: "passing", three: "passing"}, port)
+
+
+def reads(world: World) -> int:
+    """How often the API server was asked for Services, slices, Pods or Nodes, by anybody."""
+    count = 0
+    for line in world.cluster.kubectl("get", "--raw", "/metrics").splitlines():
+        if line.startswith("apiserver_request_total{"):
+            labels = dict(re.findall(r'(\w+)="([^"]*)"', line))
+            if labels["verb"] in {"GET", "LIST"} and labels["resource"] in READ:
+                count += round(float(line.split()[-1]))
+    return count
+
+
+def test_the_api_server_is_not_asked_for_each_endpoint(world: World) -> None:
+    """Watches tell of them. Kubernetes' own controllers ask for this and that meanwhile, but not so often."""
+    many = 500
+    world.apply(service("wide", selector=False), of_service("wide", "ClusterIP"), slice_of("wide", node_1=True))
+    path = f"/api/v1/namespaces/{world.namespace}/services/wide"
+    address = world.cluster.api.request("GET", path)["spec"]["clusterIP"]
+    holds(world, "wide", {address: "passing"})
+    before = reads(world)
+    slices = f"/apis/discovery.k8s.io/v1/namespaces/{world.namespace}/endpointslices/wide-by-hand"
+    for ready in (False, True, False):
+        ends = [
+            {
+                "addresses": [f"10.2.{at % 2}.{at // 2}"],
+                "nodeName": f"node-{at % 3 + 1}",
+                "conditions": {"ready": ready},
+            }
+            for at in range(many)
+        ]
+        world.cluster.api.request("PATCH", slices, {"endpoints": ends}, MERGE)
+        holds(world, "wide", {address: "passing" if ready else "critical"})
+    assert 0 < before <= reads(world) < before + many
 
 
 def test_a_service_that_goes_and_comes_back_while_no_operator_runs_is_another_one(

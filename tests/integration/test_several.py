@@ -81,7 +81,14 @@ def test_all_of_a_registration_is_read_anew_on_demand_and_nothing_is_written_whe
     world: World, connection: str
 ) -> None:
     service = f"anew-{connection}"
-    world.apply(deployment("anew", 2), registering("anew", "anew", connection, service={"name": service}))
+    timing = {"interval": "90s", "timeout": "1500ms", "deregisterCriticalServiceAfter": "20s"}
+    checks = [
+        {"name": "ready", "readiness": {}},
+        {"name": "timed", "tcp": {}, "initialStatus": "passing", **timing},
+        {"name": "plain", "http": {}, "initialStatus": "passing"},
+    ]
+    world.apply(deployment("anew", 2))
+    world.apply(registering("anew", "anew", connection, service={"name": service}, checks=checks))
     world.passing(service, 2)
     world.says("anew", "Registered")
     before = {row["ServiceID"]: row["ModifyIndex"] for row in rows(world, service)}
@@ -187,13 +194,18 @@ def test_checks_out_of_readiness_probes_are_run_by_agents_and_refused_where_thre
     world: World, connection: str
 ) -> None:
     service = f"probed-{connection}"
-    probe = {"httpGet": {"path": "/", "port": "http"}, "periodSeconds": 1, "failureThreshold": 2}
+    probe = {"httpGet": {"path": "/health", "port": "http"}, "periodSeconds": 1, "failureThreshold": 2}
     world.apply(deployment("probed", 1, readinessProbe=probe))
     world.apply(registering("probed", "probed", connection, service={"name": service}, checksFromProbes=True))
     if connection == "default":
         (row,) = world.passing(service, 1).values()
         assert statuses(row) == {"probe:main": "passing"}
         assert any("HTTP GET" in check["Output"] for check in row["Checks"])
+        (name,) = world.pods("probed")
+        world.annotate(name, health="503")
+        eventually(lambda: statuses(world.health(service)[name]) == {"probe:main": "critical"})
+        world.annotate(name, health=None)
+        world.passing(service, 1)
     else:
         assert "thresholds" in world.says("probed", "CheckNotSupported")["message"]
     world.apply(deployment("probed", 1, readinessProbe={"exec": {"command": ["true"]}}))

@@ -27,6 +27,10 @@ def test_three_lines_register_every_pod_under_the_name_of_the_registration(world
     world.kubectl("wait", "--for=condition=Ready", "sreg/web", "--timeout=60s")
     line = world.kubectl("get", "sreg", "web", "--no-headers").split()
     assert line[:5] == ["web", "True", "web", "3/3", "3"]
+    listed = world.kubectl("get", "consul", "-o", "name")
+    assert "serviceregistration.consul-registrar.dev/web" in listed
+    assert "consulconnection.consul-registrar.dev/default" in listed
+    assert "Tags of each instance" in world.kubectl("explain", "sreg.spec.service.tags")
 
 
 @pytest.mark.shows(

@@ -3,7 +3,8 @@
 import json
 import time
 
-from operator_world import World, always, connection, deployment, eventually, pod, registration
+from operator_world import World, always, deployment, eventually, pod, published, registration
+from operator_world import connection as connecting
 
 from devcluster import Cluster
 
@@ -53,11 +54,12 @@ def test_a_missing_label_is_the_problem_of_that_pod_alone(world: World) -> None:
 
 
 def test_what_only_the_operator_sees_to_be_wrong_is_not_accepted_and_leaves_what_stands_save_what_is_gone(
-    world: World,
+    world: World, connection: str
 ) -> None:
     """The API server knows no table of what is printable."""
-    world.apply(registration("wrong", service={"tags": ["good"]}), deployment("wrong", 2))
-    world.passing("wrong", 2)
+    name = f"wrong-{connection}"
+    world.apply(published("wrong", connection, service={"tags": ["good"]}), deployment("wrong", 2))
+    world.passing(name, 2)
     world.patch("wrong", {"service": {"tags": ["fine", "\u202egnp.exe"], "meta": {"some": "thing"}}})
     says = world.says("wrong", "InvalidSpec", "Accepted")
     assert says["status"] == "False"
@@ -65,15 +67,15 @@ def test_what_only_the_operator_sees_to_be_wrong_is_not_accepted_and_leaves_what
     assert world.says("wrong", "InvalidSpec")["status"] == "False"
     eventually(lambda: ("Warning", "InvalidSpec") in events(world, "wrong"))
     world.kubectl("scale", "deployment/wrong", "--replicas=1")
-    eventually(lambda: len(world.pods("wrong")) == 1 and world.health("wrong").keys() == world.pods("wrong").keys())
+    eventually(lambda: len(world.pods("wrong")) == 1 and world.health(name).keys() == world.pods("wrong").keys())
     world.kubectl("scale", "deployment/wrong", "--replicas=3")
     eventually(lambda: len(world.pods("wrong")) == 3)
-    always(lambda: len(world.health("wrong")) == 1, during=1)
-    (row,) = world.health("wrong").values()
+    always(lambda: len(world.health(name)) == 1, during=1)
+    (row,) = world.health(name).values()
     assert (row["Service"]["Tags"], "some" in row["Service"]["Meta"]) == (["good"], False)
     world.patch("wrong", {"service": {"tags": ["fine"]}})
-    rows = world.passing("wrong", 3)
-    eventually(lambda: all(row["Service"]["Tags"] == ["fine"] for row in world.health("wrong").values()))
+    rows = world.passing(name, 3)
+    eventually(lambda: all(row["Service"]["Tags"] == ["fine"] for row in world.health(name).values()))
     assert rows.keys() == world.pods("wrong").keys()
     world.says("wrong", "Registered")
 
@@ -99,7 +101,7 @@ def test_a_connection_that_does_not_exist_is_named_and_its_coming_heals(world: W
     says = world.says("early", "ConnectionNotFound", "Accepted")
     assert f"there is no ConsulConnection '{name}'" in says["message"]
     agent = world.cluster.consul.agents["node-1"]
-    world.apply(connection(name, mode="Agent", addresses=[agent.http_addr]))
+    world.apply(connecting(name, mode="Agent", addresses=[agent.http_addr]))
     world.passing("early", 1)
     world.says("early", "Registered")
     world.kubectl("delete", "sreg", "early", "--timeout=60s")
@@ -131,7 +133,7 @@ def test_two_registrations_of_one_namespace_share_a_service_name(world: World) -
 
 def test_an_address_that_is_no_consul_is_told_and_hurts_nobody_else(world: World) -> None:
     name = f"{world.namespace}-wrong"
-    world.apply(connection(name, mode="Agent", addresses=["http://127.0.0.1:1"]))
+    world.apply(connecting(name, mode="Agent", addresses=["http://127.0.0.1:1"]))
     world.apply(registration("astray", consulRefs=[{"name": name}]), deployment("astray", 1))
     world.apply(registration("well"), deployment("well", 1))
     world.passing("well", 1)
@@ -221,7 +223,7 @@ def test_what_is_removed_or_changed_behind_our_back_is_right_again(world: World)
 def test_an_observing_connection_writes_nothing_and_says_what_it_would(world: World) -> None:
     name = f"{world.namespace}-observer"
     agent = world.cluster.consul.agents["node-1"]
-    world.apply(connection(name, mode="Agent", addresses=[agent.http_addr], policy="Observe"))
+    world.apply(connecting(name, mode="Agent", addresses=[agent.http_addr], policy="Observe"))
     world.apply(registration("seen", consulRefs=[{"name": name}]), deployment("seen", 2))
     says = world.says("seen", "Observed", message="the connection's policy lets 2 changes wait")
     assert says["status"] == "False"

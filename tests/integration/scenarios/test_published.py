@@ -184,10 +184,21 @@ def test_a_ttl_check_is_the_applications_word(world: World, agent: Member, clust
     row = eventually(lambda: world.health("beat")["agent"])
     assert statuses(row) == {"beat": "critical"}
     holder = cluster.consul.agents[row["Node"]["Node"]]
-    holder.request("PUT", f"/v1/agent/check/update/{row['Service']['ID']}:beat:ttl", {"Status": "passing"})
-    world.passing("beat", 1)
+    for word in ("passing", "warning", "critical", "passing"):
+        holder.request("PUT", f"/v1/agent/check/update/{row['Service']['ID']}:beat:ttl", {"Status": word})
+        eventually(lambda word=word: statuses(world.health("beat")["agent"]) == {"beat": word})
     world.patch("beat", {"service": {"tags": ["edited"]}})
     eventually(lambda: world.health("beat", passing=True)["agent"]["Service"]["Tags"] == ["edited"])
+
+
+@pytest.mark.shows("sreg.spec.checks[].ttl", mode="agent")
+def test_a_ttl_check_is_critical_once_the_applications_word_is_too_old(world: World, agent: Member) -> None:
+    checks = [{"name": "beat", "ttl": {"ttl": "1s"}, "initialStatus": "passing"}]
+    world.apply(registration("late", endpoints=[endpoint(agent, 80)], checks=checks))
+    row = eventually(lambda: world.health("late")["agent"])
+    eventually(lambda: "TTL expired" in world.agent_checks(row)["beat"]["Output"])
+    eventually(lambda: statuses(world.health("late")["agent"]) == {"beat": "critical"})
+    world.says("late", "Registered")
 
 
 @pytest.mark.shows("sreg.spec.checks[].alias", mode="agent")
@@ -200,6 +211,26 @@ def test_an_alias_check_follows_another_instance(world: World, agent: Member) ->
     (name,) = world.pods("web")
     world.annotate(name, ready="false")
     eventually(lambda: statuses(world.health("follower")["agent"]) == {"like-web": "critical"})
+
+
+@pytest.mark.shows("sreg.spec.checks[].alias.node", mode="agent")
+def test_an_alias_check_that_names_no_instance_follows_a_whole_node(world: World, agent: Member) -> None:
+    node = f"vm-{world.namespace}"
+
+    def tell(status: str) -> None:
+        check = {"CheckID": "up", "Name": "up", "Status": status}
+        entry = {"Node": node, "Address": "192.0.2.9", "Check": check}
+        world.cluster.consul.server.request("PUT", "/v1/catalog/register", entry)
+
+    tell("passing")
+    alias = {"name": "like-vm", "alias": {"node": node}}
+    world.apply(registration("behind", endpoints=[endpoint(agent, 80)], checks=[alias]))
+    world.passing("behind", 1)
+    tell("critical")
+    eventually(lambda: statuses(world.health("behind")["agent"]) == {"like-vm": "critical"})
+    tell("passing")
+    world.passing("behind", 1)
+    world.cluster.consul.server.request("PUT", "/v1/catalog/deregister", {"Node": node})
 
 
 @pytest.mark.parametrize(
