@@ -70,6 +70,24 @@ def test_a_missing_secret_is_named_and_its_coming_heals(guarded: Cluster, operat
     eventually(lambda: reason_of(guarded, "late") == "AgentsReady")
 
 
+@pytest.mark.parametrize("mode", ["Agent", "Catalog"])
+def test_with_its_secret_deleted_first_everything_goes_all_the_same(
+    guarded: Cluster, operator: Operator, mode: str
+) -> None:
+    """The token itself is good still: what stands in Consul is removed by it."""
+    name = f"first-{mode}".lower()
+    guarded.kubectl("create", "secret", "generic", name, f"--from-literal=token={guarded.consul.token}")
+    connect(guarded, name, name, mode)
+    world = World(guarded, "default")
+    world.apply(deployment(name, 2), registration(name, consulRefs=[{"name": name}]))
+    world.passing(name, 2)
+    guarded.kubectl("delete", "secret", name)
+    guarded.kubectl("delete", "cconn", name, "--wait=false")
+    world.kubectl("delete", "sreg", name, "--timeout=60s")
+    assert world.health(name) == {}
+    eventually(lambda: guarded.kubectl("get", "cconn", name, "--ignore-not-found") == "")
+
+
 def test_no_token_appears_in_log_status_or_events(guarded: Cluster, operator: Operator) -> None:
     secret = guarded.consul.token
     assert secret

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Iterator
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 from operator_world import (
@@ -74,8 +75,21 @@ def test_addresses_of_its_users_own_are_refused_where_it_says_so(world: World, o
     terms(world, own, allowEndpoints=False)
     assert "spec.allowEndpoints" in world.says("db", "EndpointsNotAllowed")["message"]
     assert len(world.health(f"{own}-db")) == 1, "what stands stays"
+    tagged = {"taggedAddresses": {"wan": {"address": "203.0.113.7", "port": 443}}}
+    world.apply(deployment("tagged", 1), into(own, "tagged", pods={"selector": {"matchLabels": {"app": "tagged"}}}))
+    world.passing(f"{own}-tagged", 1)
+    world.patch("tagged", {"service": tagged})
+    service = {"ports": [{"name": "http", "port": 80}], "externalIPs": ["198.51.100.4"]}
+    world.apply({"apiVersion": "v1", "kind": "Service", "metadata": {"name": "out"}, "spec": service})
+    world.apply(into(own, "out", kubernetesService={"name": "out", "publish": "ExternalIP"}, checks=[]))
+    for name in ("tagged", "out"):
+        assert "spec.allowEndpoints" in world.says(name, "EndpointsNotAllowed")["message"]
+    assert world.health(f"{own}-out") == {}
+    (row,) = world.health(f"{own}-tagged").values()
+    assert "wan" not in (row["Service"].get("TaggedAddresses") or {})
     terms(world, own, allowEndpoints=True)
-    world.says("db", "Registered")
+    for name in ("db", "tagged", "out"):
+        world.says(name, "Registered")
 
 
 @pytest.mark.shows("cconn.spec.allowedNamespaces")
@@ -136,6 +150,19 @@ def test_checks_keep_to_its_methods_and_addresses_and_its_word_on_redirects(worl
     assert "its method must be one of GET" in world.says("post", "CheckNotAllowed")["message"]
     assert "a loopback address" in world.says("home", "CheckNotAllowed")["message"]
     assert world.health(f"{own}-post") == world.health(f"{own}-home") == world.health(f"{own}-led") == {}
+    consul = world.cluster.consul
+    theirs = {"agent": consul.agents["node-1"].http_addr, "catalog": consul.http_addr}[own.rpartition("-")[2]]
+    for refused, address, what in (
+        ("LinkLocal", "169.254.169.254", "a link-local address"),
+        ("Node", world.cluster.nodes["node-2"], "the address of a node"),
+        ("Consul", urlsplit(theirs).hostname, "an address of Consul"),
+    ):
+        name = refused.lower()
+        terms(world, own, checkPolicy={"refusedAddresses": [refused]})
+        ends = [ENDPOINT | {"address": address}]
+        world.apply(into(own, name, endpoints=ends, checks=[{"name": "port", "tcp": {}}]))
+        assert what in world.says(name, "CheckNotAllowed")["message"]
+        assert world.health(f"{own}-{name}") == {}
     terms(world, own, checkPolicy={"methods": ["GET", "POST"], "refusedAddresses": [], "redirects": "Allow"})
     world.says("post", "Registered")
     world.says("led", "Registered")

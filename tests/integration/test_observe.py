@@ -1,4 +1,6 @@
-"""`policy: Observe` writes nothing: Consul's own counter of what goes into its log stands still."""
+"""`policy: Observe` writes nothing: Consul's own counter of what goes into its log stands still. `UpsertOnly` removes
+nothing.
+"""
 
 import time
 from collections.abc import Iterator
@@ -84,3 +86,26 @@ def test_what_stands_is_left_as_it_is_until_the_policy_says_otherwise(
     assert len(world.health("stands")) == 3
     policy("Sync")
     eventually(lambda: [row["Service"]["Tags"] for row in world.health("stands").values()] == [["edited"]])
+
+
+@pytest.mark.shows("cconn.spec.policy")
+def test_what_may_only_be_registered_and_edited_is_not_removed_until_the_policy_says_otherwise(
+    world: World, observed: str
+) -> None:
+    def policy(wanted: str) -> None:
+        world.kubectl("patch", "cconn", observed, "--type=merge", "-p", f'{{"spec": {{"policy": "{wanted}"}}}}')
+
+    policy("UpsertOnly")
+    world.apply(deployment("kept", 3), registration("kept", consulRefs=[{"name": observed}]))
+    before = world.passing("kept", 3)
+    world.kubectl("scale", "deployment", "kept", "--replicas=1")
+    eventually(lambda: len(world.pods("kept")) == 1)
+    world.patch("kept", {"service": {"tags": ["edited"]}})
+    (living,) = world.pods("kept")
+    eventually(lambda: world.health("kept")[living]["Service"]["Tags"] == ["edited"])
+    assert world.says("kept", "UpsertOnly")["status"] == "False"
+    waiting(world, "kept", 2)
+    assert world.health("kept").keys() == before.keys()
+    policy("Sync")
+    eventually(lambda: world.health("kept").keys() == {living})
+    world.says("kept", "Registered")
