@@ -1,8 +1,12 @@
-"""Every example is applied as it is, as a new user does, and says that it is ready or what it waits for."""
+"""Every example, applied as it is, as a new user does, says that it is ready or what it waits for; in either mode."""
+
+from collections.abc import Iterator
 
 import pytest
 import yaml
-from operator_world import EXAMPLES, World
+from operator_world import EXAMPLES, RESOURCES, World, connection, defined
+
+from devcluster import Cluster, Options
 
 _BY_FILE = {path.name: [*yaml.safe_load_all(path.read_text())] for path in sorted(EXAMPLES.glob("*.yaml"))}
 REGISTERING = {
@@ -14,6 +18,20 @@ LACKING = {
     "11-kubernetes-service.yaml": "NoEndpoints",  # EndpointSlices stay empty there
     "12-load-balancer.yaml": "LoadBalancerPending",
 }
+
+
+@pytest.fixture(scope="module", params=["Agent", "Catalog"])
+def cluster(
+    request: pytest.FixtureRequest, cluster: Cluster, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Cluster]:
+    """The examples name the connection `default`, so that of the other mode is in another cluster."""
+    if request.param == "Agent":
+        yield cluster
+        return
+    with defined(Options(nodes=1), tmp_path_factory.mktemp("catalog")) as other:
+        spec = {"addresses": [other.consul.http_addr], "virtualNodes": 2}
+        other.api.request("POST", f"{RESOURCES}/consulconnections", connection("default", mode="Catalog", **spec))
+        yield other
 
 
 @pytest.mark.parametrize("file", [file for file, names in REGISTERING.items() if names])
