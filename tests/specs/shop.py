@@ -24,8 +24,7 @@ _AGENTS_ALONE = frozenset(
         *("grpc", "udp", "h2ping", "ttl", "alias", "http.headers[].valueFrom"),
         *("successBeforePassing", "failuresBeforeWarning", "failuresBeforeCritical"),
     )
-)
-_HOST_PORT = 31080
+) | {"spec.checksFromProbes"}  # a probe of Kubernetes has thresholds
 _PORTS = (8080, "http", "admin")
 _TRANSIENT = {"Reconciling", "Registering", "Deleting"}
 
@@ -72,11 +71,12 @@ class Shop:
         eventually(lambda: len(self.world.pods("web")) == 2 and len(self.world.pods("db")) == 1)
 
     def pod(self, name: str, app: str) -> dict[str, Any]:
-        """A Pod as specs may want it: with labels, and a port that its node leads to where its app is `web`."""
+        """A Pod as specs may want it: with labels, ports and a readiness probe."""
         made = pod(name, app)
         made["metadata"]["labels"] |= {"track": "stable", "weight": "7"}
         ports = [{"name": "http", "containerPort": 8080}, {"name": "admin", "containerPort": 9090, "protocol": "UDP"}]
-        made["spec"]["containers"][0]["ports"] = ports
+        probe = {"httpGet": {"path": "/health", "port": "http"}, "periodSeconds": 5}
+        made["spec"]["containers"][0] |= {"ports": ports, "readinessProbe": probe}
         return made
 
     def chances(self, name: str, lane: Lane) -> Chances:
@@ -113,7 +113,7 @@ class Shop:
         named = ("ports{}", "defaultPort")
         values |= {f"spec.{at}.{what}": ("http", "admin") for at in ("service", "endpoints[]") for what in named}
         without = _AGENTS_ALONE if lane != "agents" else frozenset()
-        return Chances(self.chance, Pool(values, without | {"spec.suspend", "spec.checksFromProbes"}, often=1.0))
+        return Chances(self.chance, Pool(values, without | {"spec.suspend"}, often=1.0))
 
     def spec(self, name: str, lane: Lane) -> Spec:
         return {"consulRefs": refs(lane)} | self.chances(name, lane).spec()

@@ -73,15 +73,20 @@ class Standing:
             "weights": service["Weights"],
             "tagged": tagged,
             "override": bool(service.get("EnableTagOverride")),
-            "checks": sorted((_told(check, service["ID"]) for check in self.checks), key=json.dumps),
+            "checks": sorted((self._check(check) for check in self.checks), key=json.dumps),
         }
         return json.dumps(told, sort_keys=True).replace(self.registration, "<registration>")
 
+    def _check(self, check: Row) -> Row:
+        """Times are asked of whom runs it: of a probe that hasn't answered yet an agent pushes no other ones."""
+        shown = {key: check.get(key) for key in ("Name", "Type", "Notes", "Definition", *self._times)}
+        status = check["Status"] if _is_said(check) else None
+        return shown | {"id": check["CheckID"].removeprefix(self.service["ID"]), "status": status}
 
-def _told(check: Row, instance_id: str) -> Row:
-    shown = {key: check.get(key) for key in ("Name", "Type", "Notes", "Interval", "Timeout")}
-    status = check["Status"] if _is_said(check) else None
-    return shown | {"id": check["CheckID"].removeprefix(instance_id), "status": status}
+    @property
+    def _times(self) -> tuple[str, ...]:
+        pushed = self.meta["k8s-connection"] == "agents" and not self.where.startswith("agent of ")
+        return () if pushed else ("Interval", "Timeout")
 
 
 def _is_said(check: Row) -> bool:
