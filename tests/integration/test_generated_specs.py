@@ -1,6 +1,6 @@
 """Registrations made from the CRD's schema by chance, in both modes, against a real API server and a real Consul.
 
-A round of edits for every day; `make specs ROUNDS=20 SEED=7` for more, and for the runs at random.
+One round of each for every day; `make specs ROUNDS=20 SEED=7` for more.
 """
 
 from collections.abc import Iterator
@@ -33,6 +33,5 @@ def test_what_is_edited_is_as_if_it_had_always_been_so(shop: Shop) -> None:
     assert edits.play(shop, pairs=10) > 10
 
 
-@pytest.mark.exhaustive
 def test_whatever_comes_changes_and_goes_nothing_is_wrong_and_nothing_is_left(shop: Shop, operator: Operator) -> None:
     assert random_run.play(shop, operator, steps=60) > 0

@@ -6,5 +6,5 @@
     edits.py       A, then B, then A again: each is as if it had never been anything else
     random_run.py  registrations and Pods come, change and go; in the end nothing is wrong and nothing is left
 
-`make test` runs a round of edits; `make specs ROUNDS=20 SEED=7` runs more, and what is at random.
+`make test` runs a round of each; `make specs ROUNDS=20 SEED=7` runs more.
 """
