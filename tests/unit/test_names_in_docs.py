@@ -105,3 +105,34 @@ def test_what_is_named_exists(kind: str) -> None:
 )
 def test_a_name_that_does_not_exist_would_be_found(kind: str, name: str) -> None:
     assert not KINDS[kind][1](name)
+
+
+def _prose(page: Path) -> str:
+    """A page without its code."""
+    return re.sub(r"```.*?```|`[^`\n]*`", "", page.read_text(), flags=re.DOTALL)
+
+
+def _sections(page: Path) -> set[str]:
+    """The anchors of a page, as GitHub makes them of its headings."""
+    text = re.sub(r"```.*?```", "", page.read_text(), flags=re.DOTALL)
+    return {
+        re.sub(r"[^\w\- ]", "", line.lower()).replace(" ", "-") for line in re.findall(r"^#+ (.*)$", text, re.MULTILINE)
+    }
+
+
+def _leads_nowhere(page: Path, link: str) -> bool:
+    file, _, section = link.partition("#")
+    target = page.parent / file if file else page
+    return not target.exists() or (bool(section) and section not in _sections(target))
+
+
+def test_every_link_within_the_repository_leads_somewhere() -> None:
+    pages = [*PAGES, ROOT / "AGENTS.md", *(ROOT / "docs").glob("*/*.md")]
+    links = [(page, link) for page in pages for link in re.findall(r"\]\(([^)\s]+)\)", _prose(page)) if ":" not in link]
+    assert len(links) > 100, "else nothing is looked at"
+    assert [(page.name, link) for page, link in links if _leads_nowhere(page, link)] == []
+
+
+@pytest.mark.parametrize("link", ["nosuch.md", "#nosuch", "docs/limits.md#nosuch"])
+def test_a_link_that_leads_nowhere_would_be_found(link: str) -> None:
+    assert _leads_nowhere(ROOT / "README.md", link)
