@@ -7,7 +7,7 @@ what is gone.
 """
 
 from bisect import bisect_left, insort
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from collections.abc import Set as AbstractSet
 from typing import NamedTuple
 
@@ -283,17 +283,27 @@ def _addresses_of_its_own(registration: Registration) -> str:
     return next((f"spec.checks[{name}].http.followRedirects" for name in led), "")
 
 
-def advice(registration: Registration) -> str:
-    """What is accepted but not as its author may think, "" where there is nothing to say."""
+def advice(registration: Registration, by_esm: Collection[str] = ()) -> str:
+    """What is accepted but not as its author may think, "" where there is nothing to say.
+
+    `by_esm`: the connections whose checks consul-esm runs.
+    """
     if isinstance(registration.spec, Reason):
         return ""
-    short = [
+    checks = registration.spec.checks or ()
+    said = [
         f"checks[{c.name}].deregisterCriticalServiceAfter: {c.deregister_critical_service_after} is below Consul's "
         "minimum, 1m is used"
-        for c in registration.spec.checks or ()
+        for c in checks
         if c.deregister_critical_service_after and _below_minimum(c.deregister_critical_service_after)
     ]
-    return "; ".join(short)
+    probed = next((name for name in registration.connections if name in by_esm), None)
+    led = [f"checks[{c.name}].http" for c in checks if c.http and not c.http.follow_redirects]
+    if probed is not None and led:
+        said.append(
+            f"{', '.join(led)}: consul-esm, which runs it for Consul {probed!r}, follows redirects all the same"
+        )
+    return "; ".join(said)
 
 
 def _below_minimum(duration: str) -> bool:

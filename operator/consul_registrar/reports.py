@@ -292,7 +292,7 @@ class Reports:
         return Picture(
             registration=registration,
             refused=self._acceptance.refusal(key),
-            advice=advice(registration),
+            advice=advice(registration, self._by_esm(registration)),
             summary=tally.summary(),
             down={name: reason for name, reason in down.items() if reason is not None},
             policies={name: self._consuls.policy(name) for name in registration.connections},
@@ -303,6 +303,11 @@ class Reports:
             lack=self._lack(registration),
             foreign=self._outlook.found(registration),
         )
+
+    def _by_esm(self, registration: Registration) -> list[str]:
+        """The Consuls in which consul-esm runs what checks a registration has."""
+        terms = ((name, self._cache.terms(name)) for name in registration.connections)
+        return [name for name, spec in terms if spec is not None and spec.mode == "Catalog"]
 
     def _lack(self, registration: Registration) -> Lack | None:
         source = source_of(registration)

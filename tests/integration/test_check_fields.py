@@ -246,6 +246,10 @@ def test_the_catalog_holds_the_definitions_that_consul_esm_reads(world: World, c
     }
     wanted = {"TCP": "192.0.2.1:9", "Timeout": "3s", "DeregisterCriticalServiceAfter": "2h0m0s"}
     assert found["port"] == found["port"] | wanted
+    assert "redirects" not in world.condition("esm", "Accepted")["message"]
+    web["http"] = asked | {"followRedirects": False}
+    world.apply(published("esm", connection, endpoints=ends, checks=[web, port | {"initialStatus": "warning"}]))
+    eventually(lambda: "follows redirects all the same" in world.condition("esm", "Accepted")["message"])
 
 
 @pytest.mark.shows("sreg.spec.checks[].http.body", mode="catalog", condition="CheckNotSupported")

@@ -356,5 +356,22 @@ def test_advice_says_what_is_accepted_but_not_meant(check: Any, said: str) -> No
     assert advice(registration(of_pods(checks=[check]))) == said
 
 
+@pytest.mark.parametrize(
+    ("http", "by_esm", "said"),
+    [
+        ({}, [], ""),
+        ({"followRedirects": True}, ["default"], ""),
+        ({}, ["another"], ""),
+        (
+            {},
+            ["default"],
+            "checks[a].http: consul-esm, which runs it for Consul 'default', follows redirects all the same",
+        ),
+    ],
+)
+def test_advice_says_where_redirects_are_followed_that_should_not_be(http: Any, by_esm: list[str], said: str) -> None:
+    assert advice(registration(of_pods(checks=[{"name": "a", "http": http}])), by_esm) == said
+
+
 def test_there_is_no_advice_on_what_is_malformed() -> None:
     assert advice(registration(MALFORMED)) == ""
