@@ -13,6 +13,7 @@ import uvloop
 from pydantic import ValidationError
 
 from consul_registrar import __version__, app, logs, tracing
+from consul_registrar.cli.lint import lint
 from consul_registrar.kube import LoginFailed
 from consul_registrar.settings import EnvironmentInvalid, Settings, default_connection, split_address
 
@@ -27,6 +28,9 @@ _CLUSTER_NAME = r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?"
 @click.version_option(__version__, prog_name="consul-registrar")
 def main() -> None:
     """Keeps Consul's catalog true to Kubernetes."""
+
+
+main.add_command(lint)
 
 
 @main.command(context_settings={"auto_envvar_prefix": "CONSUL_REGISTRAR", "show_default": True})

@@ -51,8 +51,10 @@ def flags() -> str:
     parts = [f"# Flags and environment variables\n\n{MADE}A flag goes before its variable.\n"]
     for name, sub in sorted(command.commands.items()):
         head = ("Flag", "Variable", "Default", "Values", "Meaning")
-        about = cell(sub.help or "")
-        parts.append(f"## consul-registrar {name}\n\n{about}\n\n{table(head, _options(sub))}")
+        options, about = list(_options(sub)), cell(sub.help or "")
+        arguments = "".join(f" {each.human_readable_name}" for each in sub.params if isinstance(each, click.Argument))
+        shown = f"\n\n{table(head, iter(options))}" if options else "\n"
+        parts.append(f"## consul-registrar {name}{arguments}\n\n{about}{shown}")
     about = (
         "Read only where `--mode` is set: then they make up the connection `default`. A ConsulConnection object of "
         "that name goes before it. Other variables of Consul's are not read."
