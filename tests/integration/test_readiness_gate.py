@@ -141,16 +141,16 @@ def test_who_was_set_true_by_the_command_of_the_documentation_is_left_alone(worl
     assert world.health("forced", passing=True) == {}
 
 
-def test_what_no_registration_selects_is_told_so_until_one_does(world: World) -> None:
+def test_what_no_registration_selects_is_told_so_until_one_does(world: World, consul: str) -> None:
     world.apply(gated(pod("alone", "alone")))
     told(world, "alone", "False", "NotSelected")
-    world.apply(registration("alone"))
+    world.apply(registration("alone", consulRefs=[{"name": consul}]))
     told(world, "alone", "True", "Registered")
 
 
-def test_several_registrations_must_all_hold(world: World) -> None:
-    selecting = {"selector": {"matchLabels": {"app": "both"}}}
-    world.apply(registration("a", pods=selecting), registration("b", pods=selecting, suspend=True))
+def test_several_registrations_must_all_hold(world: World, consul: str) -> None:
+    there = {"pods": {"selector": {"matchLabels": {"app": "both"}}}, "consulRefs": [{"name": consul}]}
+    world.apply(registration("a", **there), registration("b", **there, suspend=True))
     world.apply(gated(pod("both", "both")))
     told(world, "both", "False", "Suspended")
     assert "registration 'b'" in condition(world, "both")["message"]
