@@ -77,7 +77,8 @@ class CatalogWriter:
         for wave in batch.waves(changes):
             units = list(self._units(wave, outcomes))
             plain = [unit for unit in units if not unit.ported]
-            await self._commit_all(batch.pack(plain, self._needs(plain)), outcomes)
+            needs = self._needs(plain)
+            await self._commit_all(batch.pack(plain, needs), needs.keys(), outcomes)
             await self._register([unit for unit in units if unit.ported], outcomes)
         return [outcomes[at] for at in range(len(changes))]
 
@@ -96,13 +97,15 @@ class CatalogWriter:
             except ConsulError as error:
                 outcomes[at] = error
 
-    async def _commit_all(self, requests: Sequence[Sequence[Unit]], outcomes: Outcomes) -> None:
-        """Side by side, but for two that would make one node, and what Consul tells no number of."""
+    async def _commit_all(
+        self, requests: Sequence[Sequence[Unit]], lacking: AbstractSet[str], outcomes: Outcomes
+    ) -> None:
+        """Side by side, but for two on one node that is `lacking` something, and what Consul tells no number of."""
         beside: list[Sequence[Unit]] = []
         after: list[Sequence[Unit]] = []
         made: set[str] = set()
         for units in requests:
-            makes = self._needs(units).keys()
+            makes = {unit.change.node for unit in units} & lacking
             is_told = any(op.answered for unit in units for op in unit.ops)
             (beside if is_told and not makes & made else after).append(units)
             made |= makes

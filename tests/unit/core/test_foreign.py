@@ -1,5 +1,7 @@
 """What a registration joins: what is said of it and when it is looked for, each once, and over a restart."""
 
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import replace
 from typing import Any
 
@@ -14,7 +16,7 @@ from consul_registrar.tally import Outcome, Tally
 from unit.core.build import KEY, NOW, OLD, body, instance, of_pods, pod, reason, registration
 from unit.core.instant import instantly
 from unit.core.shell import World
-from unit.core.test_loop import HELD, passes
+from unit.core.situations import HELD, applied, passes
 
 JOINED = ("JoinsForeignInstances", True)
 VM = [("vm-1", "web-on-a-vm")]
@@ -112,6 +114,14 @@ def with_vm() -> World:
     return world
 
 
+@asynccontextmanager
+async def joining() -> AsyncIterator[World]:
+    """A Pod was registered beside a VM, and what stands beside it was looked for."""
+    async with applied(world=with_vm()) as world:
+        await passes(2)
+        yield world
+
+
 def said(world: World) -> Any:
     return told(world.cluster.statuses[-1][1], "default")
 
@@ -132,11 +142,9 @@ async def test_joining_foreign_instances_is_told_once_however_often_pods_come() 
 
 @instantly
 async def test_a_restart_looks_once_more_and_says_nothing_again() -> None:
-    world, after = with_vm(), World()
-    async with world.running():
-        world.apply(body(**HELD))
-        world.run_pod(pod())
-        await passes(5)
+    after = World()
+    async with joining() as world:
+        pass
     after.consul.consul = world.consul.consul
     async with after.running():
         after.apply(body(status=world.cluster.statuses[-1][1], **HELD))
@@ -148,11 +156,7 @@ async def test_a_restart_looks_once_more_and_says_nothing_again() -> None:
 
 @instantly
 async def test_another_name_is_looked_up_and_what_is_not_joined_any_more_is_not_said() -> None:
-    world = with_vm()
-    async with world.running():
-        world.apply(body(**HELD))
-        world.run_pod(pod())
-        await passes(5)
+    async with joining() as world:
         world.apply(body(of_pods(service={"name": "other"}), **(HELD | {"generation": 4})))
         await passes(5)
         assert said(world) is None
@@ -165,11 +169,7 @@ async def test_another_name_is_looked_up_and_what_is_not_joined_any_more_is_not_
 
 @instantly
 async def test_what_was_adopted_is_not_joined_any_more_and_what_cannot_be_is_not_looked_up_for_ever() -> None:
-    world = with_vm()
-    async with world.running():
-        world.apply(body(**HELD))
-        world.run_pod(pod())
-        await passes(5)
+    async with joining() as world:
         assert said(world) == ("True", "JoinsForeignInstances")
         world.apply(body(annotations={ADOPT: "true"}, **HELD))
         await passes(20)
@@ -215,11 +215,7 @@ async def test_while_there_is_a_crowd_a_look_waits() -> None:
 
 @instantly
 async def test_of_a_registration_that_is_gone_no_finding_is_kept() -> None:
-    world = with_vm()
-    async with world.running():
-        world.apply(body(**HELD))
-        world.run_pod(pod())
-        await passes(5)
+    async with joining() as world:
         world.cluster.registrations.clear()
         world.registrations.remove(registration().meta.uid)
         await passes(100)

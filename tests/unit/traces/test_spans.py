@@ -28,15 +28,21 @@ UID = pod("web-1").uid
 OURS = "consul_registrar."
 
 
+def with_a_pod() -> World:
+    """A registration and its Pod are there, and nobody is at work yet."""
+    world = World()
+    world.apply(body(finalizers=[FINALIZER]))
+    world.run_pod(pod("web-1"))
+    return world
+
+
 # a reconciliation
 
 
 @instantly
 async def test_a_pod_that_is_registered_is_a_reconciliation_and_a_batch_that_is_linked_to_it() -> None:
     with recording() as recorded:
-        world = World()
-        world.apply(body(finalizers=[FINALIZER]))
-        world.run_pod(pod("web-1"))
+        world = with_a_pod()
         async with world.running():
             await asyncio.sleep(1)
         batch = recorded.one("consul.write")
@@ -88,9 +94,7 @@ async def test_a_registration_as_a_whole_is_a_reconciliation_without_a_pod() -> 
 @instantly
 async def test_what_stands_as_it_should_has_neither_a_cause_nor_a_batch() -> None:
     with recording() as recorded:
-        world = World()
-        world.apply(body(finalizers=[FINALIZER]))
-        world.run_pod(pod("web-1"))
+        world = with_a_pod()
         async with world.running():
             await asyncio.sleep(1)
             recorded.kept.clear()
@@ -105,9 +109,7 @@ async def test_what_stands_as_it_should_has_neither_a_cause_nor_a_batch() -> Non
 @instantly
 async def test_what_consul_refuses_is_an_error_with_its_reason_in_both() -> None:
     with recording() as recorded:
-        world = World()
-        world.apply(body(finalizers=[FINALIZER]))
-        world.run_pod(pod("web-1"))
+        world = with_a_pod()
         world.consul.errors += [Denied(Reason("PermissionDenied", "service:write is missing"))]
         async with world.running():
             await asyncio.sleep(1)
