@@ -7,12 +7,11 @@ registered: to publish one service from several clusters is what they share a Co
 of the other for ever. When to look is decided in `outlook.py`, what counts as nobody's in `consul/strangers.py`.
 """
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 from consul_registrar.conditions import FOREIGN, Picture, says
 from consul_registrar.model import Reason
-from consul_registrar.objects import Registration
+from consul_registrar.objects import Json, Registration
 
 Edition = tuple[object, ...]
 _SHOWN = 3
@@ -45,7 +44,7 @@ def published(picture: Picture) -> list[str]:
     return [name for name in there if name in counts and counts[name].desired]
 
 
-def told(status: Mapping[str, Any], connection: str) -> tuple[str, str] | None:
+def told(status: Json, connection: str) -> tuple[str, str] | None:
     """Status and reason of the condition in a registration's status, None where nothing is said of this Consul."""
     entry = next((one for one in status.get("consuls") or () if one["name"] == connection), None)
     return says(entry, FOREIGN) if entry else None
