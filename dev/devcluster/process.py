@@ -23,7 +23,7 @@ from devcluster import tether
 POLL = 0.03
 """Seconds between two looks at something awaited."""
 
-READY_WITHIN = 60.0
+READY_WITHIN = 240.0
 """Seconds within which a part must be ready; generous, since machines that build and test at once are slow."""
 
 TAIL_LINES = 20

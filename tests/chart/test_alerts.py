@@ -201,7 +201,7 @@ def test_of_a_real_scrape_every_panel_shows_something_and_no_alert_fires(
     gated = deployment("gated", 1)
     gated["spec"]["template"]["spec"]["readinessGates"] = [{"conditionType": "consul-registrar.dev/registered"}]
     world.apply(gated, registration("gated"))
-    world.kubectl("rollout", "status", "deployment/gated", "--timeout=60s")
+    world.kubectl("rollout", "status", "deployment/gated", "--timeout=180s")
     eventually(lambda: [name for name, rule in rules.items() if evaluate(rule["expr"], scraped(installed))] == [])
     eventually(lambda: shows_nothing(evaluate, scraped(installed, growing=True)) <= {"Writes that weren't applied"})
 

@@ -118,7 +118,7 @@ def test_pod_security_would_refuse_a_pod_with_less(installed: Installation) -> N
 
 
 def test_both_replicas_are_admitted(installed: Installation) -> None:
-    installed.cluster.kubectl("-n", NAMESPACE, "rollout", "status", f"deployment/{RELEASE}", "--timeout=60s")
+    installed.cluster.kubectl("-n", NAMESPACE, "rollout", "status", f"deployment/{RELEASE}", "--timeout=180s")
 
 
 def test_under_the_charts_roles_nothing_is_refused_and_no_right_is_left_over(
@@ -137,9 +137,9 @@ def test_under_the_charts_roles_nothing_is_refused_and_no_right_is_left_over(
     gated = deployment("gated", 1)
     gated["spec"]["template"]["spec"]["readinessGates"] = [{"conditionType": "consul-registrar.dev/registered"}]
     world.apply(gated, registration("gated"))
-    world.kubectl("rollout", "status", "deployment/gated", "--timeout=60s")
+    world.kubectl("rollout", "status", "deployment/gated", "--timeout=180s")
     publish_a_service(world)
-    world.kubectl("delete", "sreg", "web", "--timeout=60s")
+    world.kubectl("delete", "sreg", "web", "--timeout=180s")
     eventually(lambda: not world.health("web"))
     lease = installed.cluster.api.request(
         "GET", f"/apis/coordination.k8s.io/v1/namespaces/{NAMESPACE}/leases/{RELEASE}"
@@ -275,8 +275,8 @@ def test_with_a_list_of_namespaces_the_operator_works_there_and_may_see_no_other
         eventually(lambda: world.registration("annotated"))
         world.kubectl("annotate", "deployment", "annotated", "consul-registrar.dev/register-")
         eventually(lambda: not world.exists("annotated"))
-        world.kubectl("delete", "sreg", "db", "--timeout=60s")
-        cluster.kubectl("delete", "cconn", "narrow", "--timeout=60s")
+        world.kubectl("delete", "sreg", "db", "--timeout=180s")
+        cluster.kubectl("delete", "cconn", "narrow", "--timeout=180s")
         operator.stop()
     assert requests(cluster, "narrow", "narrow")
     assert not refused(cluster, "narrow", "narrow")
@@ -314,8 +314,8 @@ def test_uninstalling_leaves_the_connection_and_all_that_stands_in_consul(
     assert cluster.api.request("GET", DEFINITION)
     helm(cluster, "install", "other", str(CHART), "--namespace=other", values=values)
     with as_deployed(cluster, tmp_path, "other", "other").running() as operator:
-        world.kubectl("delete", "sreg", "kept", "--timeout=60s")
-        cluster.kubectl("delete", "cconn", "other", "--timeout=60s")
+        world.kubectl("delete", "sreg", "kept", "--timeout=180s")
+        cluster.kubectl("delete", "cconn", "other", "--timeout=180s")
         operator.stop()
 
 
@@ -348,8 +348,8 @@ def test_no_secret_is_told_of_by_logs_events_objects_or_metrics(
         }
         assert "SecretNotFound" in told["objects"]
         assert [(where, what) for where, text in told.items() for what in PLANTED.values() if what in text] == []
-        world.kubectl("delete", "sreg", "--all", "--timeout=60s")
-        cluster.kubectl("delete", "cconn", "planted", "--timeout=60s")
+        world.kubectl("delete", "sreg", "--all", "--timeout=180s")
+        cluster.kubectl("delete", "cconn", "planted", "--timeout=180s")
         operator.stop()
     assert not refused(cluster, "planted", "planted")
 

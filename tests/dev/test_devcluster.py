@@ -19,7 +19,7 @@ from devcluster.consul import ConsulError
 from devcluster.process import await_true
 
 ANNOTATION = "dev.consul-registrar.dev/"
-PATIENCE = 60.0
+PATIENCE = 180.0
 
 
 @pytest.fixture(scope="module")

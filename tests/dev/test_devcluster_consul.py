@@ -11,7 +11,7 @@ from devcluster.consul import Consul, ConsulError, Member
 from devcluster.process import await_true
 from devcluster.tools import CONSUL
 
-PATIENCE = 60.0
+PATIENCE = 180.0
 
 
 @pytest.fixture(scope="module")

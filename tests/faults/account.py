@@ -40,7 +40,7 @@ class Account:
             assert left <= self._told(lines, "applied", "unknown"), left
 
         self._arena.oracle.catch_up()
-        eventually(look, within=10)
+        eventually(look)
 
     def _sent(self) -> Changes:
         requests = (entry.request for entry in self._arena.network.journal.entries[self._begun[1] :])

@@ -17,6 +17,7 @@ import pytest
 import yaml
 from operator_world import (
     MERGE,
+    PATIENCE,
     RESOURCES,
     Operator,
     World,
@@ -274,7 +275,7 @@ class Shop:
         """Ghosts of other namespaces are the matter of those tests."""
         return not text.startswith("ghost: ") or self.world.namespace in text or any(name in text for name in mine)
 
-    def settled(self, within: float = 60.0) -> None:
+    def settled(self, within: float = PATIENCE) -> None:
         """Wait until all is as claimed."""
 
         def look() -> None:

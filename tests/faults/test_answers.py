@@ -71,7 +71,7 @@ PARTIAL = {
     "403": faults.answered(403, "Permission denied"),
 }
 
-pytestmark = [pytest.mark.goal("G4")]
+pytestmark = pytest.mark.goal("G4")
 _versions = itertools.count()
 
 
@@ -136,7 +136,7 @@ def test_a_write_that_is_never_answered_is_made_good(arena: Arena, web: Shop, mo
     for kind in CONSUL_WRITES[mode]:
         arena.network.inject(kind_is(kind), TIMEOUTS[name])
     stir(web)
-    web.settled(within=120)
+    web.settled()
     assert arena.network.journal.count(writes(mode)) <= TRIES
 
 
@@ -162,7 +162,7 @@ def test_what_was_refused_for_good_is_tried_again_by_and_by(arena: Arena, web: S
         if (name, kind) != ("404", "PUT agent/service/deregister"):
             arena.network.inject(kind_is(kind), FINAL[name])
     stir(web)
-    web.settled(within=150)
+    web.settled()
 
 
 @pytest.mark.parametrize("name", some(PARTIAL, "filtered by ACLs", "cut short"))
@@ -170,7 +170,7 @@ def test_a_read_that_is_not_whole_removes_nothing(arena: Arena, web: Shop, mode:
     rules = [arena.network.inject(kind_is(kind), PARTIAL[name], times=3) for kind in READS[mode]]
     web.tag("web", f"v{next(_versions)}")
     arena.network.cut(lambda request: "blocking" in request.kind)
-    web.settled(within=120)
+    web.settled()
     assert any(rule.hits for rule in rules), "no request met the fault"
 
 
@@ -208,7 +208,7 @@ def test_what_kubernetes_answers_to_a_request_does_no_lasting_harm(
     web.settled()
     stir(web)
     web.unregister(app)
-    web.settled(within=120)
+    web.settled()
     assert sum(rule.hits for rule in rules) > 3, "too few requests met the fault"
     assert arena.network.journal.count(kind_is(*ASKED)) <= 5 * TRIES
 
@@ -219,7 +219,7 @@ def test_what_kubernetes_answers_to_a_list_or_a_watch_does_no_lasting_harm(arena
         arena.network.inject(kind_is(kind), KUBERNETES[name], times=2)
     arena.network.cut(lambda request: request.kind.startswith("watch "))
     stir(web)
-    web.settled(within=120)
+    web.settled()
 
 
 def test_a_registration_that_cannot_have_its_finalizer_registers_nothing_and_leaves_nothing(

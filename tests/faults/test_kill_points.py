@@ -7,7 +7,7 @@ from fault_world import CONSUL_WRITES, MODES, Arena, Count, Mode, Walk
 
 from killpoints import Point, explain, play, rehearse
 
-pytestmark = [pytest.mark.goal("G1")]
+pytestmark = pytest.mark.goal("G1")
 
 
 def essential(mode: Mode) -> tuple[str, ...]:
@@ -36,7 +36,6 @@ def test_killed_before_and_after_each_write_all_comes_right(arena: Arena, mode: 
     assert not missed, f"never reached: {missed}"
 
 
-@pytest.mark.timeout(600)
 @pytest.mark.parametrize("mode", MODES)
 def test_killed_at_the_first_write_of_each_class_all_comes_right(arena: Arena, mode: Mode, count: Count) -> None:
     """Some, for every day: before the first write of all, and after the first of each class."""

@@ -13,10 +13,7 @@ from devcluster import Cluster, Options, running
 from devcluster.consul import Member
 from killpoints import explain, watching
 
-WITHIN = {"agent": 150.0, "catalog": 60.0}
-"""Seconds; an agent may push what it failed to push only at its next full sync, 60 to 120 s later."""
-
-pytestmark = [pytest.mark.goal("G5"), pytest.mark.timeout(600)]
+pytestmark = pytest.mark.goal("G5")
 
 
 @pytest.fixture(scope="module")
@@ -110,7 +107,7 @@ def test_what_changes_while_there_is_no_leader_arrives_once_there_is_one(three: 
     web.scale("web", 4)
     back()
     leader(three.cluster)
-    web.settled(within=WITHIN[web.mode])
+    web.settled()
 
 
 def test_the_connections_status_names_the_leader_that_there_is(three: Arena, web: Shop) -> None:
@@ -134,7 +131,7 @@ def test_the_leader_is_killed_in_the_midst_of_changes_again_and_again(three: Are
         web.churn("web", 15, seed=10 * seed + turn)
         back()
         leader(three.cluster)
-    web.settled(within=WITHIN[web.mode])
+    web.settled()
 
 
 def test_an_agent_that_hangs_holds_up_only_its_own_node(three: Arena, web: Shop) -> None:
@@ -153,4 +150,4 @@ def test_an_agent_that_hangs_holds_up_only_its_own_node(three: Arena, web: Shop)
         eventually(those_of_the_other_node_stand)
     finally:
         stuck.process.resume()
-    web.settled(within=WITHIN[web.mode])
+    web.settled()

@@ -100,7 +100,7 @@ def test_events_that_never_arrive_are_made_good_within_one_resync(arena: Arena, 
     web.unregister("other")
     churn(web)
     calm(web)
-    web.settled(within=120)
+    web.settled()
 
 
 @pytest.mark.exhaustive
@@ -141,7 +141,7 @@ def test_watches_that_all_end_at_once_are_made_good_by_lists_and_not_in_a_hot_lo
     arena.network.journal.clear()
     churn(web)
     calm(web)
-    web.settled(within=120)
+    web.settled()
     assert arena.network.journal.count(kind_is("list pods")) <= LISTS
 
 
@@ -182,7 +182,7 @@ def test_a_node_deleted_while_the_operator_is_down_leaves_no_ghosts(arena: Arena
     finally:
         create_nodes(cluster.api, {node: cluster.nodes[node]})
     web.scale("web", 3)
-    web.settled(within=120)
+    web.settled()
 
 
 @unobserved
@@ -233,7 +233,7 @@ def test_registrations_that_come_change_and_go_while_none_can_be_seen_are_found_
     web.tag("web", "seen-late")
     web.unregister("other")
     arena.network.heal()
-    web.settled(within=120)
+    web.settled()
 
 
 @stale
@@ -261,7 +261,7 @@ def test_a_list_of_which_the_rest_is_missing_is_none(arena: Arena, web: Shop) ->
     churn(web)
     eventually(lambda: rule.hits)
     calm(web)
-    web.settled(within=120)
+    web.settled()
 
 
 @pytest.mark.exhaustive
@@ -320,7 +320,7 @@ def test_two_api_servers_of_which_one_is_frozen(arena: Arena, web: Shop) -> None
         befall_watch(arena, faults.ended_by(EXPIRED), times=1)
     arena.network.heal()
     arena.network.cut(watches_pods)
-    web.settled(within=120)
+    web.settled()
 
 
 @stale
@@ -339,7 +339,7 @@ def test_old_answers_of_consul_remove_nothing(arena: Arena, web: Shop) -> None:
     assert arena.network.journal.count(kind_is(*CONSUL_WRITES[web.mode])) <= 60, "a hot loop"
     arena.network.heal()
     churn(web)
-    web.settled(within=120)
+    web.settled()
 
 
 def record_lists(arena: Arena) -> faults.Replay:

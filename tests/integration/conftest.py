@@ -64,7 +64,7 @@ def connection(request: pytest.FixtureRequest, cluster: Cluster) -> Iterator[str
         cluster.kubectl("apply", "-f", "-", stdin=text.replace("http://127.0.0.1:8500", cluster.consul.http_addr))
     yield request.param
     if request.param == "catalog":
-        cluster.kubectl("delete", "cconn", "catalog", "--timeout=60s")  # other modules have one of that name, too
+        cluster.kubectl("delete", "cconn", "catalog", "--timeout=180s")  # other modules have one of that name, too
 
 
 @pytest.fixture
@@ -83,7 +83,7 @@ def one_agent(cluster: Cluster) -> Iterator[str]:
     assert manifest != text
     cluster.kubectl("apply", "-f", "-", stdin=manifest)
     yield node
-    cluster.kubectl("delete", "cconn", "one-agent", "--ignore-not-found", "--timeout=60s")
+    cluster.kubectl("delete", "cconn", "one-agent", "--ignore-not-found", "--timeout=180s")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -34,8 +34,10 @@ GROUP = "consul-registrar.dev"
 RESOURCES = f"/apis/{GROUP}/v1alpha1"
 MERGE = "application/merge-patch+json"
 STEER = "dev.consul-registrar.dev/"
-PATIENCE = 60.0
-"""Seconds; machines that build and test at once are slow, and how fast things are is for benchmarks to say."""
+PATIENCE = 180.0
+"""Seconds; more than the two minutes after which an agent pushes again what it failed to push. Machines that build and
+test at once are slow, and how fast things are is for benchmarks to say.
+"""
 
 T = TypeVar("T")
 

@@ -116,7 +116,7 @@ def test_a_further_annotation_says_in_which_consuls(world: World) -> None:
     assert {row["ServiceMeta"]["k8s-connection"] for row in rows} == {other}
     annotate(world, "both", register=None)
     eventually(lambda: _standing(world, "both", 0) == [])
-    world.kubectl("delete", "cconn", other, "--timeout=60s")
+    world.kubectl("delete", "cconn", other, "--timeout=180s")
 
 
 def _standing(world: World, service: str, count: int) -> list[dict[str, Any]]:
@@ -155,7 +155,7 @@ def test_what_annotations_say_wins_and_everything_else_is_peoples(world: World) 
 def test_what_is_deleted_by_hand_is_made_again(world: World) -> None:
     world.apply(workload("Deployment", "back", register="http"))
     before = eventually(lambda: world.registration("back")["metadata"]["uid"])
-    world.kubectl("delete", "sreg", "back", "--timeout=60s")
+    world.kubectl("delete", "sreg", "back", "--timeout=180s")
     eventually(lambda: world.registration("back")["metadata"]["uid"] != before)
     world.passing("back", 2)
 
@@ -198,7 +198,7 @@ def test_what_was_taken_away_while_no_operator_ran_goes_as_well(world: World, op
 def test_with_its_workload_the_registration_goes(world: World) -> None:
     world.apply(workload("Deployment", "whole", register="http"))
     world.passing("whole", 2)
-    world.kubectl("delete", "deployment", "whole", "--timeout=60s")
+    world.kubectl("delete", "deployment", "whole", "--timeout=180s")
     eventually(lambda: not world.exists("whole"))
     eventually(lambda: not world.catalog("whole"))
 
@@ -207,9 +207,9 @@ def test_a_workload_that_is_deleted_alone_leaves_its_registration_to_people(worl
     for name in ("known", "left"):
         world.apply(workload("Deployment", name, register="http", service_tags="a"))
         world.passing(name, 2)
-    world.kubectl("delete", "deployment", "known", "--timeout=60s")
+    world.kubectl("delete", "deployment", "known", "--timeout=180s")
     eventually(lambda: not world.exists("known"))  # from then on Kubernetes' garbage collector knows of the definition
-    world.kubectl("delete", "deployment", "left", "--cascade=orphan", "--timeout=60s")
+    world.kubectl("delete", "deployment", "left", "--cascade=orphan", "--timeout=180s")
     eventually(lambda: not world.registration("left")["metadata"].get("ownerReferences"))
     world.patch("left", {"service": {"tags": ["b"]}})
     eventually(lambda: {tuple(row["Service"]["Tags"]) for row in world.passing("left", 2).values()} == {("b",)})

@@ -21,7 +21,7 @@ def catalog(cluster: Cluster) -> Iterator[list[str]]:
     text = (EXAMPLES / "01-connection-catalog.yaml").read_text()
     cluster.kubectl("apply", "-f", "-", stdin=text.replace("http://127.0.0.1:8500", cluster.consul.http_addr))
     yield [f"test-catalog-0{number}" for number in range(4)]
-    cluster.kubectl("delete", "cconn", "catalog", "--timeout=60s")
+    cluster.kubectl("delete", "cconn", "catalog", "--timeout=180s")
 
 
 @pytest.fixture(params=["default", "catalog"])
@@ -133,7 +133,7 @@ class Book:
 def of_ready_pods(world: World, app: str, count: int) -> None:
     names = [f"{app}-{number}" for number in range(count)]
     world.apply(*(pod(name, app) for name in names))
-    world.kubectl("wait", "--for=condition=Ready", "--timeout=60s", *(f"pod/{name}" for name in names))
+    world.kubectl("wait", "--for=condition=Ready", "--timeout=180s", *(f"pod/{name}" for name in names))
 
 
 def test_lines_and_changes_are_the_same_one_to_one(book: Book) -> None:

@@ -18,7 +18,7 @@ def catalog(cluster: Cluster) -> Iterator[str]:
     assert manifest != text
     cluster.kubectl("apply", "-f", "-", stdin=manifest)
     yield "catalog"
-    cluster.kubectl("delete", "cconn", "catalog", "--timeout=60s")  # other modules have one of that name, too
+    cluster.kubectl("delete", "cconn", "catalog", "--timeout=180s")  # other modules have one of that name, too
 
 
 def registration(name: str, **spec: object) -> dict:

@@ -246,7 +246,7 @@ def test_the_catalog_holds_the_definitions_that_consul_esm_reads(world: World, c
     }
     wanted = {"TCP": "192.0.2.1:9", "Timeout": "3s", "DeregisterCriticalServiceAfter": "2h0m0s"}
     assert found["port"] == found["port"] | wanted
-    assert "redirects" not in world.condition("esm", "Accepted")["message"]
+    assert "redirects" not in eventually(lambda: world.condition("esm", "Accepted"))["message"]
     web["http"] = asked | {"followRedirects": False}
     world.apply(published("esm", connection, endpoints=ends, checks=[web, port | {"initialStatus": "warning"}]))
     eventually(lambda: "follows redirects all the same" in world.condition("esm", "Accepted")["message"])

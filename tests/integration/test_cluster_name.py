@@ -37,8 +37,8 @@ def connection(request: pytest.FixtureRequest, cluster: Cluster) -> Iterator[str
     value = base64.b64encode(own_uid(cluster).encode()).decode()
     cluster.consul.server.request("PUT", "/v1/txn", [{"KV": {"Verb": "set", "Key": KEY, "Value": value}}])
     if request.param == "taking":
-        cluster.kubectl("delete", "sreg", "--all", "-A", "--timeout=60s")
-        cluster.kubectl("delete", "cconn", "taking", "--timeout=60s")
+        cluster.kubectl("delete", "sreg", "--all", "-A", "--timeout=180s")
+        cluster.kubectl("delete", "cconn", "taking", "--timeout=180s")
 
 
 def reason(cluster: Cluster, name: str) -> str:

@@ -37,8 +37,8 @@ def own(request: pytest.FixtureRequest, cluster: Cluster, world: World) -> Itera
     world.apply(connection(name, mode=request.param, **where[request.param], **lax))
     yield name
     terms(world, name, removalGuard={"atLeast": 100}, policy="Sync")
-    world.kubectl("delete", "sreg", "--all", "--timeout=60s")
-    world.kubectl("delete", "cconn", name, "--timeout=60s")
+    world.kubectl("delete", "sreg", "--all", "--timeout=180s")
+    world.kubectl("delete", "cconn", name, "--timeout=180s")
 
 
 def terms(world: World, name: str, **spec: Any) -> None:
@@ -132,7 +132,7 @@ def test_two_namespaces_share_a_name_only_where_it_says_so(world: World, neighbo
         return {row["ServiceAddress"] for row in world.consul(f"/v1/catalog/service/{name}")}
 
     eventually(lambda: addresses() == {"192.0.2.1", "192.0.2.2"})
-    neighbour.kubectl("delete", "sreg", "shared", "--timeout=60s")
+    neighbour.kubectl("delete", "sreg", "shared", "--timeout=180s")
 
 
 @pytest.mark.shows(
@@ -268,8 +268,8 @@ def test_another_datacenter_than_it_names_is_not_written_to(world: World, mode: 
             eventually(lambda datacenter=datacenter: world.condition(datacenter)["status"] == "False")
             assert world.health(f"{one}-{datacenter}") == {}
         world.kubectl("annotate", "sreg", datacenter, "consul-registrar.dev/skip-deregistration=true")
-        world.kubectl("delete", "sreg", datacenter, "--timeout=60s")
-        world.kubectl("delete", "cconn", one, "--timeout=60s")
+        world.kubectl("delete", "sreg", datacenter, "--timeout=180s")
+        world.kubectl("delete", "cconn", one, "--timeout=180s")
 
 
 @pytest.mark.shows("cconn.spec.nodeAgents", mode="agent")
@@ -291,8 +291,8 @@ def test_the_agents_are_those_on_the_nodes_where_it_says_that_they_listen(world:
         assert len(world.health(f"{name}-spread")) == 3, "what stands stays"
     terms(world, name, nodeAgents=right)
     world.says("spread", "Registered")
-    world.kubectl("delete", "sreg", "spread", "--timeout=60s")
-    world.kubectl("delete", "cconn", name, "--timeout=60s")
+    world.kubectl("delete", "sreg", "spread", "--timeout=180s")
+    world.kubectl("delete", "cconn", name, "--timeout=180s")
 
 
 def test_its_status_names_consuls_version_datacenter_and_leader_and_a_restart_writes_none_of_it(

@@ -48,7 +48,7 @@ def catalog(cluster: Cluster, esm: Process) -> Iterator[str]:
     spec = {"mode": "Catalog", "addresses": [cluster.consul.http_addr], "virtualNodes": 2}
     cluster.kubectl("apply", "-f", "-", stdin=json.dumps(connection("probed", **spec)))
     yield "probed"
-    cluster.kubectl("delete", "cconn", "probed", "--timeout=60s")
+    cluster.kubectl("delete", "cconn", "probed", "--timeout=180s")
 
 
 def probed(name: str, catalog: str, **checks: Any) -> dict[str, Any]:
@@ -119,7 +119,7 @@ def test_what_consul_esm_reaps_as_it_was_asked_to_is_not_fought_over(world: Worl
     world.apply(doomed, pod("one", "doomed"))
     world.passing("doomed", 1)
     world.annotate("one", listen="false")
-    eventually(lambda: world.health("doomed") == {}, within=120)
+    eventually(lambda: world.health("doomed") == {})
     world.says("doomed", "Reaped")
     world.annotate("one", listen=None)
     world.kubectl("delete", "pod", "one")

@@ -29,8 +29,8 @@ def hanging(cluster: Cluster, world: World) -> Iterator[str]:
     lax = {"removalGuard": {"atLeast": 100}}
     world.apply(connection(NAME, mode="Agent", nodeAgents={}, deadMan={"after": "20s"}, **lax))
     yield NAME
-    world.kubectl("delete", "sreg", "--all", "--timeout=60s")
-    world.kubectl("delete", "cconn", NAME, "--ignore-not-found", "--timeout=60s")
+    world.kubectl("delete", "sreg", "--all", "--timeout=180s")
+    world.kubectl("delete", "cconn", NAME, "--ignore-not-found", "--timeout=180s")
     eventually(lambda: heartbeats(world) == set())
 
 
@@ -92,8 +92,8 @@ def test_it_leaves_an_agent_with_the_last_instance_there_and_every_agent_with_th
     world.kubectl("scale", "deployment", "vouched", "--replicas=1")
     (row,) = eventually(lambda: len(found := world.health("vouched")) == 1 and list(found.values()))
     eventually(lambda: heartbeats(world) == {row["Node"]["Node"]})
-    world.kubectl("delete", "sreg", "vouched", "--timeout=60s")
-    world.kubectl("delete", "cconn", NAME, "--timeout=60s")
+    world.kubectl("delete", "sreg", "vouched", "--timeout=180s")
+    world.kubectl("delete", "cconn", NAME, "--timeout=180s")
     eventually(lambda: heartbeats(world) == set())
 
 
@@ -101,7 +101,7 @@ def test_what_is_orphaned_no_longer_hangs_on_it(world: World, hanging: str) -> N
     orphaned = registration("kept", consulRefs=[{"name": hanging}], deletionPolicy="Orphan")
     world.apply(deployment("kept", 1), orphaned)
     world.passing("kept", 1)
-    world.kubectl("delete", "sreg", "kept", "--timeout=60s")
+    world.kubectl("delete", "sreg", "kept", "--timeout=180s")
     eventually(lambda: heartbeats(world) == set())
     (row,) = world.health("kept", passing=True).values()
     assert statuses(row) == {"readiness": "passing"}

@@ -26,5 +26,5 @@ def test_pods_are_registered_where_consuls_variables_say(bare: Cluster, tmp_path
         assert {row["Service"]["Meta"]["k8s-connection"] for row in rows.values()} == {"default"}
         on_agent = {row["Node"]["Node"] == "node-1" for row in rows.values()}
         assert on_agent == {mode == "Agent"}
-        world.kubectl("delete", "sreg", name, "--timeout=60s")
+        world.kubectl("delete", "sreg", name, "--timeout=180s")
         eventually(lambda: world.health(name) == {})

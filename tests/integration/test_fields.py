@@ -197,7 +197,7 @@ def test_what_is_suspended_and_deleted_is_orphaned(world: World, connection: str
     (row,) = world.passing(name, 1).values()
     world.patch("left", {"suspend": True})
     world.says("left", "Suspended")
-    world.kubectl("delete", "sreg", "left", "--timeout=60s")
+    world.kubectl("delete", "sreg", "left", "--timeout=180s")
     (orphan,) = world.passing(name, 1).values()
     assert orphan["Service"]["ID"] == row["Service"]["ID"]
     assert orphan["Service"]["Meta"]["orphaned-from"] == f"test/{connection}/{world.namespace}/left"

@@ -21,7 +21,7 @@ def both_modes(cluster: Cluster, operator: Operator) -> Iterator[None]:
         cluster.api.request("POST", CONNECTIONS, each)
     yield
     for each in made:
-        cluster.kubectl("delete", "cconn", each["metadata"]["name"], "--timeout=60s")
+        cluster.kubectl("delete", "cconn", each["metadata"]["name"], "--timeout=180s")
 
 
 @pytest.fixture

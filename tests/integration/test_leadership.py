@@ -84,8 +84,8 @@ def connected(request: pytest.FixtureRequest, cluster: Cluster, world: World) ->
     where = addresses if request.param == "Catalog" else {"nodeAgents": {}}
     world.apply(connection(name, mode=request.param, **where))
     yield name
-    world.kubectl("delete", "sreg", "--all", "--timeout=60s")
-    world.kubectl("delete", "cconn", name, "--timeout=60s")
+    world.kubectl("delete", "sreg", "--all", "--timeout=180s")
+    world.kubectl("delete", "cconn", name, "--timeout=180s")
 
 
 def test_a_leader_that_wakes_after_its_term_writes_nothing_and_stands_by(

@@ -21,8 +21,8 @@ def observed(request: pytest.FixtureRequest, cluster: Cluster, world: World) -> 
     where = where or {"nodeAgents": {}}
     world.apply(connection(name, mode=request.param, policy="Observe", **where))
     yield name
-    world.kubectl("delete", "sreg", "--all", "--timeout=60s")
-    world.kubectl("delete", "cconn", name, "--timeout=60s")
+    world.kubectl("delete", "sreg", "--all", "--timeout=180s")
+    world.kubectl("delete", "cconn", name, "--timeout=180s")
 
 
 def at_rest(cluster: Cluster) -> int:
@@ -61,7 +61,7 @@ def test_whatever_happens_nothing_is_written_and_what_would_be_is_said(
     world.says("seen", "Observed")
     world.kubectl("scale", "deployment", "seen", "--replicas=2")
     waiting(world, "seen", 2)
-    world.kubectl("delete", "sreg", "seen", "--timeout=60s")
+    world.kubectl("delete", "sreg", "seen", "--timeout=180s")
     assert at_rest(cluster) == before
 
 

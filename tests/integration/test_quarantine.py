@@ -52,7 +52,7 @@ def world(shaky: Cluster, operator: Operator) -> Iterator[World]:
     _guard(shaky, {})
     yield made
     _guard(shaky, {"atLeast": 1_000_000})  # what a test leaves behind needn't be held
-    shaky.kubectl("-n", made.namespace, "delete", "sreg,deployments", "--all", "--timeout=60s")
+    shaky.kubectl("-n", made.namespace, "delete", "sreg,deployments", "--all", "--timeout=180s")
     shaky.api.request("DELETE", f"/api/v1/namespaces/{made.namespace}")
     eventually(lambda: made.consul("/v1/catalog/service/web") == [])
     eventually(lambda: not _held(shaky))
@@ -160,7 +160,7 @@ def test_a_namespace_that_loses_the_label_that_allows_it_loses_nothing_but_what_
 
 def test_a_definition_that_is_deleted_and_made_again_takes_nothing(shaky: Cluster, world: World) -> None:
     before = _of(world, 4)
-    shaky.kubectl("delete", "crd", "serviceregistrations.consul-registrar.dev", "--timeout=60s")
+    shaky.kubectl("delete", "crd", "serviceregistrations.consul-registrar.dev", "--timeout=180s")
     eventually(lambda: _held(shaky)["held"] == 4)
     always(lambda: _stands(world) == before, during=3)
     define(shaky)

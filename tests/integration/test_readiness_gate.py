@@ -38,8 +38,8 @@ def consul(request: pytest.FixtureRequest, cluster: Cluster, world: World) -> It
     where = {"addresses": [cluster.consul.http_addr], "virtualNodes": 2} if request.param == "Catalog" else {}
     world.apply(connection(name, mode=request.param, **(where or {"nodeAgents": {}})))
     yield name
-    world.kubectl("delete", "sreg", "--all", "--timeout=60s")
-    world.kubectl("delete", "cconn", name, "--timeout=60s")
+    world.kubectl("delete", "sreg", "--all", "--timeout=180s")
+    world.kubectl("delete", "cconn", name, "--timeout=180s")
 
 
 def gated(manifest: dict[str, Any], *others: str) -> dict[str, Any]:
@@ -184,7 +184,7 @@ def test_a_suspended_registration_keeps_who_is_through_and_lets_nobody_else(worl
 def test_once_its_registration_is_deleted_a_pod_is_taken_back_after_a_while(world: World, policy: str) -> None:
     world.apply(gated(pod("left", "left")), registration("left", deletionPolicy=policy))
     told(world, "left", "True", "Registered")
-    world.kubectl("delete", "sreg", "left", "--timeout=60s")
+    world.kubectl("delete", "sreg", "left", "--timeout=180s")
     assert condition(world, "left")["status"] == "True"
     told(world, "left", "False", "NotSelected")
 
@@ -193,7 +193,7 @@ def test_a_registration_that_takes_the_place_of_another_in_time_is_not_noticed(w
     world.apply(gated(pod("kept", "kept")), registration("kept"))
     told(world, "kept", "True", "Registered")
     since = condition(world, "kept")["lastTransitionTime"]
-    world.kubectl("delete", "sreg", "kept", "--timeout=60s")
+    world.kubectl("delete", "sreg", "kept", "--timeout=180s")
     world.apply(registration("kept"))
     world.passing("kept", 1)
     always(lambda: condition(world, "kept")["lastTransitionTime"] == since, during=12)
@@ -361,7 +361,7 @@ def test_a_refused_registration_says_why_its_pods_are_not_let_through(world: Wor
     time.sleep(1.1)  # who was first is told by whole seconds
     world.apply(registration("taken"), gated(pod("mine", "taken")))
     told(world, "mine", "False", "ServiceNameTaken")
-    neighbour.kubectl("delete", "sreg", "taken", "--timeout=60s")
+    neighbour.kubectl("delete", "sreg", "taken", "--timeout=180s")
     told(world, "mine", "True", "Registered")
 
 
@@ -369,7 +369,7 @@ def test_a_pod_that_goes_is_not_written_any_more(world: World, operator: Operato
     said = len(operator.log)
     world.apply(gated(pod("going", "going")))
     told(world, "going", "False", "NotSelected")
-    world.kubectl("delete", "pod", "going", "--timeout=60s")
+    world.kubectl("delete", "pod", "going", "--timeout=180s")
     world.apply(registration("going"))
     world.says("going", "NoPodsMatched")
     with pytest.raises(ApiError):

@@ -84,7 +84,7 @@ def test_without_the_permission_it_is_said_once_and_nothing_else_suffers(
         )
     finally:
         operator.kill()
-        world.kubectl("delete", "pods", "--all", "--timeout=60s")
+        world.kubectl("delete", "pods", "--all", "--timeout=180s")
 
 
 def test_switched_off_it_answers_no_gate_and_registers_all_the_same(plain: Cluster, tmp_path: Path) -> None:

@@ -38,7 +38,7 @@ def before(cluster: Cluster, operator: Operator) -> Iterator[World]:
     cluster.api.request("DELETE", KINDS["registrations"])
     eventually(lambda: not cluster.api.request("GET", KINDS["registrations"])["items"])
     for each in made:
-        cluster.kubectl("delete", "cconn", each["metadata"]["name"], "--timeout=60s")
+        cluster.kubectl("delete", "cconn", each["metadata"]["name"], "--timeout=180s")
     cluster.kubectl("delete", "namespace", NAMESPACE, "--timeout=120s")
 
 

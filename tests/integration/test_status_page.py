@@ -107,7 +107,7 @@ def test_it_says_why_a_pod_is_not_registered_and_which_is_unhealthy(world: World
 def test_what_has_gone_is_not_told_of(world: World, page: Page) -> None:
     world.apply(deployment("web", 1), registration("web"))
     world.passing("web", 1)
-    world.kubectl("delete", "sreg", "web", "--timeout=60s")
+    world.kubectl("delete", "sreg", "web", "--timeout=180s")
     eventually(lambda: not page.told(f"overview?q={world.namespace}/")["registrations"])
     with pytest.raises(urllib.error.HTTPError, match="404"):
         page.text(f"/registrations/{world.namespace}/web")
@@ -130,7 +130,7 @@ def test_it_says_how_each_consul_looks(cluster: Cluster, world: World, page: Pag
 
     eventually(look)
     assert "can't be written to" in page.said().replace("&#x27;", "'")
-    world.kubectl("delete", "cconn", dead, good, "--timeout=60s")
+    world.kubectl("delete", "cconn", dead, good, "--timeout=180s")
     eventually(lambda: not {dead, good} & {one["name"] for one in page.told()["connections"]})
 
 
@@ -153,8 +153,8 @@ def test_held_removals_are_told_with_the_command_that_approves_them(world: World
     world.kubectl("annotate", "cconn", name, f"consul-registrar.dev/approve-removals={digest}")
     eventually(lambda: not world.health("web"))
     eventually(lambda: not [one for one in page.told()["connections"] if one["held"]])
-    world.kubectl("delete", "sreg", "web", "--timeout=60s")
-    world.kubectl("delete", "cconn", name, "--timeout=60s")
+    world.kubectl("delete", "sreg", "web", "--timeout=180s")
+    world.kubectl("delete", "cconn", name, "--timeout=180s")
 
 
 @pytest.fixture
@@ -201,4 +201,4 @@ def test_no_secret_is_on_it(world: World, page: Page) -> None:
     path = f"registrations/{world.namespace}/web"
     for each in ("/", "/api/overview", f"/{path}", f"/api/{path}"):
         assert PLANTED not in page.text(each)
-    world.kubectl("delete", "cconn", name, "--timeout=60s")
+    world.kubectl("delete", "cconn", name, "--timeout=180s")

@@ -218,7 +218,7 @@ def test_a_token_that_may_only_read_disturbs_nothing_and_a_better_one_ends_it(
         assert agents.held("web") == {before: HELD}
         assert len(agents.world.passing("web", PODS)) == PODS
         agents.put(*agents.token())
-        eventually(agents.is_at_rest, within=120)
+        eventually(agents.is_at_rest)
         oracle.catch_up()
         assert oracle.left == []
         assert health.ill == []

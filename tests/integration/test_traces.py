@@ -146,8 +146,8 @@ def test_no_token_is_in_what_is_sent(world: World, collector: Collector) -> None
     eventually(both)
     assert collector.headers[-1]["authorization"] == f"Bearer {PLANTED}"
     assert PLANTED.encode() not in collector.bytes
-    world.kubectl("delete", "sreg", "web", "--timeout=60s")
-    world.kubectl("delete", "cconn", name, "--timeout=60s")
+    world.kubectl("delete", "sreg", "web", "--timeout=180s")
+    world.kubectl("delete", "cconn", name, "--timeout=180s")
 
 
 def connection_to_servers(world: World, name: str, auth: dict) -> dict:
@@ -165,7 +165,7 @@ def test_a_collector_that_is_down_changes_nothing_but_that_spans_are_lost_which_
     world.annotate(next(iter(world.pods("web"))), ready="false")
     eventually(lambda: len(world.health("web", passing=True)) == 2)
     operator.restart()
-    world.kubectl("delete", "deployment", "web", "--timeout=60s")
+    world.kubectl("delete", "deployment", "web", "--timeout=180s")
     eventually(lambda: not world.health("web"))
     eventually(lambda: operator.log[before:].count("spans are lost") == 2)  # once by each process
 

@@ -35,7 +35,7 @@ from devcluster.consul import Consul, ConsulError, Member
 CLUSTER = "tests"
 CONNECTION = "default"
 WEB = RegistrationKey("shop", "web")
-PATIENCE = 60.0
+PATIENCE = 180.0
 """Seconds, as in `operator_world.py`."""
 
 

@@ -296,7 +296,6 @@ async def test_a_single_incomplete_read_ends_the_session(truth):
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(400)
 async def test_what_the_agent_reaped_is_told_apart(registry, truth):
     """Consul's shortest time is a minute, and its reaper looks every half."""
     one = web("node-1", "a")

@@ -160,10 +160,10 @@ async def test_an_identical_write_gets_through_to_a_catalog_that_lost_the_row(re
     await eventually(lambda: not registry.actual("a").meta_value(META_HASH))
     await registry.told("a")
     await registry.write(register(one))
-    row = await eventually(lambda: truth.in_catalog(one), within=5)
+    row = await eventually(lambda: truth.in_catalog(one), within=30)
     assert row["Meta"].pop(META_NONCE)
     assert row["Meta"] == dict(one.meta)
-    await eventually(lambda: truth.status("shop-web-a:readiness") == "passing", within=5)
+    await eventually(lambda: truth.status("shop-web-a:readiness") == "passing", within=30)
     assert registry.actual("a").meta == one.meta
 
 
@@ -175,7 +175,7 @@ async def test_a_check_lost_in_the_catalog_comes_back(registry: Running, truth: 
     truth.consul.server.request("PUT", "/v1/catalog/deregister", lost)
     await eventually(lambda: registry.actual("a").checks == ())
     await registry.write(register(one))
-    await eventually(lambda: truth.status("shop-web-a:readiness") == "passing", within=5)
+    await eventually(lambda: truth.status("shop-web-a:readiness") == "passing", within=30)
 
 
 async def test_a_status_spoiled_in_the_catalog_is_put_right(registry: Running, truth: Truth):
@@ -187,7 +187,7 @@ async def test_a_status_spoiled_in_the_catalog_is_put_right(registry: Running, t
     truth.consul.server.request("PUT", "/v1/catalog/register", spoil)
     await eventually(lambda: registry.actual("a").checks == ())
     await registry.write(register(one))
-    await eventually(lambda: truth.status("shop-web-a:readiness") == "passing", within=5)
+    await eventually(lambda: truth.status("shop-web-a:readiness") == "passing", within=30)
 
 
 async def test_an_edit_in_the_catalog_shows_as_drift(registry: Running, truth: Truth):
@@ -199,7 +199,7 @@ async def test_an_edit_in_the_catalog_shows_as_drift(registry: Running, truth: T
     truth.consul.server.request("PUT", "/v1/catalog/register", edit)
     await eventually(lambda: not registry.actual("a").meta_value(META_HASH))
     await registry.write(register(one))
-    await eventually(lambda: truth.in_catalog(one)["Address"] == "127.0.0.1", within=5)
+    await eventually(lambda: truth.in_catalog(one)["Address"] == "127.0.0.1", within=30)
     await asyncio.sleep(2)
     assert registry.actual("a").meta_value(META_HASH)
 

@@ -87,6 +87,7 @@ async def test_an_instance_is_never_critical_for_want_of_it(truth):
         await asyncio.sleep(0.2)
         await registry.write(register(one))
         await eventually(lambda: health(truth, one) == HEALTHY)
+        await eventually(lambda: any(seen))
         looking.cancel()
         with suppress(asyncio.CancelledError):
             await looking

@@ -174,4 +174,4 @@ def definition(kind: Kind) -> dict:
 def install(cluster: Cluster) -> None:
     for kind in (REGISTRATION, CONNECTION):
         cluster.kubectl("apply", "-f", "-", stdin=json.dumps(definition(kind)))
-    cluster.kubectl("wait", "--for=condition=Established", "crd", "--all", "--timeout=60s")
+    cluster.kubectl("wait", "--for=condition=Established", "crd", "--all", "--timeout=180s")

@@ -24,7 +24,7 @@ def test_three_lines_register_every_pod_under_the_name_of_the_registration(world
     assert all(statuses(row) == {"readiness": "passing"} for row in rows.values())
     says = world.says("web", "Registered", message="3 of 3 instances registered, 3 passing")
     assert says["status"] == "True"
-    world.kubectl("wait", "--for=condition=Ready", "sreg/web", "--timeout=60s")
+    world.kubectl("wait", "--for=condition=Ready", "sreg/web", "--timeout=180s")
     line = world.kubectl("get", "sreg", "web", "--no-headers").split()
     assert line[:5] == ["web", "True", "web", "3/3", "3"]
     listed = world.kubectl("get", "consul", "-o", "name")
@@ -87,7 +87,6 @@ def test_a_tcp_check_turns_critical_when_nothing_listens_and_passing_again(world
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(400)
 @pytest.mark.shows("sreg.spec.checks[].deregisterCriticalServiceAfter", mode="agent")
 def test_what_stays_critical_is_removed_by_its_agent_and_the_operator_does_not_fight_it(world: World) -> None:
     world.example("04-tcp-check.yaml")
@@ -118,6 +117,7 @@ def test_an_http_check_follows_what_health_says(world: World) -> None:
     check = {"name": "health", "http": {"path": "/health"}, "interval": "1s", "timeout": "1s"}
     world.apply(registration("ill", checks=[check]), deployment("ill", 1))
     (name,) = world.passing("ill", 1)
+    world.registered("ill", 1)
     for code, status in (("503", "critical"), ("429", "warning"), ("200", "passing")):
         world.annotate(name, health=code)
         eventually(lambda status=status: statuses(world.health("ill")[name]) == {"health": status})
@@ -183,7 +183,7 @@ def test_scaling_deleting_a_pod_and_deleting_the_registration_deregister(world: 
     world.kubectl("delete", "pod", gone, "--wait=false")
     eventually(lambda: gone not in world.health("web"))
     world.passing("web", 2)
-    world.kubectl("delete", "sreg", "web", "--timeout=60s")
+    world.kubectl("delete", "sreg", "web", "--timeout=180s")
     assert world.health("web") == {}
     assert "web" not in world.consul("/v1/catalog/services")
     assert len(world.pods("web")) == 2
@@ -225,7 +225,7 @@ def test_an_external_service_is_found_by_its_endpoints(world: World) -> None:
         assert (row["Service"]["Address"], row["Service"]["Port"]) == ("203.0.113.13", 5433)
 
     eventually(moved)
-    world.kubectl("delete", "sreg", "orders-db", "--timeout=60s")
+    world.kubectl("delete", "sreg", "orders-db", "--timeout=180s")
     assert world.health("orders-db") == {}
 
 
@@ -248,7 +248,7 @@ def test_one_fixed_agent_holds_the_pods_of_all_nodes(world: World, one_agent: st
     assert {row["Node"]["Node"] for row in rows.values()} == {one_agent}
     assert {row["Service"]["Meta"]["k8s-connection"] for row in rows.values()} == {"one-agent"}
     assert len({pod["spec"]["nodeName"] for pod in world.pods("fixed").values()}) > 1
-    world.kubectl("delete", "sreg", "fixed", "--timeout=60s")
+    world.kubectl("delete", "sreg", "fixed", "--timeout=180s")
     assert world.health("fixed") == {}
 
 

@@ -56,7 +56,7 @@ def test_while_consul_is_gone_status_says_so_and_afterwards_all_is_right_again(
     world.kubectl("delete", "pod", gone, "--wait=false")
     eventually(lambda: gone not in world.pods("outage") and len(world.pods("outage")) == 3)
     revive(mortal)
-    eventually(lambda: world.passing("outage", 3).keys() == world.pods("outage").keys(), within=120)
+    eventually(lambda: world.passing("outage", 3).keys() == world.pods("outage").keys())
     world.says("outage", "Registered")
     eventually(lambda: agents_ready(mortal) == 3)
 
@@ -68,7 +68,7 @@ def test_agents_that_lost_their_disks_are_told_everything_anew(mortal: Cluster, 
     with ThreadPoolExecutor() as pool:
         agents = mortal.consul.agents.values()
         list(pool.map(lambda agent: agent.restart(keep_data=False), agents))
-    assert eventually(lambda: world.passing("amnesia", 3), within=120).keys() == before.keys()
+    assert eventually(lambda: world.passing("amnesia", 3)).keys() == before.keys()
     # The catalog may still show what it held before: the agents themselves are asked, too.
     eventually(
         lambda: all(world.agent_checks(row)["port"]["Type"] == "tcp" for row in world.health("amnesia").values())
@@ -99,9 +99,9 @@ def test_a_registration_deleted_while_consul_is_gone_says_that_it_is_blocked_and
     assert world.exists("patient")
     revive(mortal)
     # The patient one is cleaned and goes; what the other left behind is swept up too, as Consul is back.
-    eventually(lambda: not world.exists("patient"), within=120)
+    eventually(lambda: not world.exists("patient"))
     assert world.health("patient") == {}
-    eventually(lambda: world.health("stuck") == {}, within=120)
+    eventually(lambda: world.health("stuck") == {})
 
 
 def test_a_change_while_the_servers_are_gone_arrives_once_they_are_back(mortal: Cluster, world: World) -> None:
@@ -112,5 +112,5 @@ def test_a_change_while_the_servers_are_gone_arrives_once_they_are_back(mortal: 
     eventually(lambda: len(world.pods("leaderless")) == 4)
     time.sleep(1)
     revive(mortal)
-    eventually(lambda: world.passing("leaderless", 4), within=120)
+    eventually(lambda: world.passing("leaderless", 4))
     world.says("leaderless", "Registered")

@@ -218,7 +218,7 @@ def test_what_is_suspended_writes_nothing_and_catches_up(world: World) -> None:
 def test_with_the_policy_orphan_the_instances_outlive_the_registration_owned_by_nobody(world: World) -> None:
     world.example("08-orphan.yaml")
     (row,) = world.passing("legacy", 1).values()
-    world.kubectl("delete", "sreg", "legacy", "--timeout=60s")
+    world.kubectl("delete", "sreg", "legacy", "--timeout=180s")
     (orphan,) = world.passing("legacy", 1).values()
     assert orphan["Service"]["ID"] == row["Service"]["ID"]
     meta = orphan["Service"]["Meta"]
@@ -297,7 +297,7 @@ def test_deleting_all_registrations_at_once_leaves_nothing_behind(world: World) 
     world.apply(deployment("bulk", 2))
     for n in range(5):
         world.passing(f"bulk-{n}", 2)
-    world.kubectl("delete", "sreg", "--all", "--timeout=60s")
+    world.kubectl("delete", "sreg", "--all", "--timeout=180s")
     with pytest.raises(ApiError, match="404"):
         world.registration("bulk-0")
     assert all(world.health(f"bulk-{n}") == {} for n in range(5))

@@ -104,8 +104,8 @@ def test_a_connection_that_does_not_exist_is_named_and_its_coming_heals(world: W
     world.apply(connecting(name, mode="Agent", addresses=[agent.http_addr]))
     world.passing("early", 1)
     world.says("early", "Registered")
-    world.kubectl("delete", "sreg", "early", "--timeout=60s")
-    world.kubectl("delete", "cconn", name, "--timeout=60s")
+    world.kubectl("delete", "sreg", "early", "--timeout=180s")
+    world.kubectl("delete", "cconn", name, "--timeout=180s")
 
 
 def test_a_service_name_belongs_to_the_namespace_that_had_it_first(world: World, neighbour: World) -> None:
@@ -119,7 +119,7 @@ def test_a_service_name_belongs_to_the_namespace_that_had_it_first(world: World,
     assert neighbour.condition("second", "Accepted")["status"] == "False"
     assert neighbour.registration("second")["status"]["instances"]["registered"] == 0
     assert world.health("contested").keys() == world.pods("first").keys()
-    world.kubectl("delete", "sreg", "first", "--timeout=60s")
+    world.kubectl("delete", "sreg", "first", "--timeout=180s")
     eventually(lambda: world.health("contested").keys() == neighbour.pods("second").keys())
     neighbour.says("second", "Registered")
 
@@ -146,8 +146,8 @@ def test_an_address_that_is_no_consul_is_told_and_hurts_nobody_else(world: World
 
     eventually(told)
     world.kubectl("annotate", "sreg", "astray", "consul-registrar.dev/skip-deregistration=yes")
-    world.kubectl("delete", "sreg", "astray", "--timeout=60s")
-    world.kubectl("delete", "cconn", name, "--timeout=60s")
+    world.kubectl("delete", "sreg", "astray", "--timeout=180s")
+    world.kubectl("delete", "cconn", name, "--timeout=180s")
 
 
 def test_a_connection_in_use_stays_until_the_last_registration_goes(world: World, one_agent: str) -> None:
@@ -162,7 +162,7 @@ def test_a_connection_in_use_stays_until_the_last_registration_goes(world: World
         assert f"{world.namespace}/user" in ready["message"]
 
     eventually(in_use)
-    world.kubectl("delete", "sreg", "user", "--timeout=60s")
+    world.kubectl("delete", "sreg", "user", "--timeout=180s")
     assert world.health("user") == {}
     eventually(lambda: world.kubectl("get", "cconn", "one-agent", "--ignore-not-found") == "")
     assert "ConnectionNotFound" not in world.cluster.kubectl("get", "events", "-A", f"--field-selector={ABOUT}")
@@ -199,7 +199,7 @@ def test_what_others_have_in_consul_is_never_touched(world: World) -> None:
     eventually(lambda: len(world.consul("/v1/catalog/service/joint")) == 3)
     world.kubectl("scale", "deployment/joint", "--replicas=1")
     eventually(lambda: len(world.consul("/v1/catalog/service/joint")) == 2)
-    world.kubectl("delete", "sreg", "joint", "--timeout=60s")
+    world.kubectl("delete", "sreg", "joint", "--timeout=180s")
     eventually(lambda: len(world.consul("/v1/catalog/service/joint")) == 1)
     assert stand() == stood
     for name in ("foreign-1", "other-cluster-1"):
@@ -230,8 +230,8 @@ def test_an_observing_connection_writes_nothing_and_says_what_it_would(world: Wo
     always(lambda: world.health("seen") == {}, during=1)
     world.kubectl("patch", "cconn", name, "--type=merge", "-p", '{"spec": {"policy": "Sync"}}')
     world.passing("seen", 2)
-    world.kubectl("delete", "sreg", "seen", "--timeout=60s")
-    world.kubectl("delete", "cconn", name, "--timeout=60s")
+    world.kubectl("delete", "sreg", "seen", "--timeout=180s")
+    world.kubectl("delete", "cconn", name, "--timeout=180s")
 
 
 def test_a_new_node_without_an_agent_is_told_by_name(cluster: Cluster, world: World) -> None:
