@@ -1,15 +1,18 @@
-"""Group commit: what goes to one Consul node leaves at once when nothing is in flight, else with the next batch.
+"""Group commit: what goes to one Consul leaves at once when nothing is in flight, else with the next batch.
+
+    nothing in flight ──what waits──> in flight ──a full batch waits, and there is room──> in flight, side by side
 
 Decides what is sent together and in which order; nothing waits on a timer. What to send is decided before, and for what
 may be wrong by the time of its turn once more then; how it is sent is the registry's matter. The order of one
-instance's changes is kept: batches leave one after the other. A Consul that pushes back, doesn't answer or has no
-leader is left alone by all for a while, not only by those whom it has refused; then one change tries for all of them.
+instance's changes is kept: what follows one that is in flight waits for its answer. A Consul that pushes back, doesn't
+answer or has no leader is left alone by all for a while, not only by those whom it has refused; then one change tries
+for all of them.
 """
 
 import asyncio
 import logging
 import random
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from itertools import chain
 
@@ -36,6 +39,9 @@ _OVERTAKEN = Reason("Overtaken", "what it was decided on has changed before its 
 #: Seconds for which a Consul is left alone that doesn't say for how long: at first, and at most.
 _LEFT_ALONE = (0.5, 5.0)
 
+#: What all others would meet, too.
+_TROUBLE = (Throttled, Unavailable)
+
 #: How many wait for one that is left alone; the others come back later, and leave those be who go to another Consul.
 _CROWD = 512
 
@@ -59,30 +65,35 @@ def always() -> bool:
 
 
 class Lane:
-    """The writes to one Consul node, or to several that are written to together."""
+    """The writes to one Consul node, or to several that are written to together. `emptied` is called when nothing is
+    in flight any more, and nothing waits.
+    """
 
-    def __init__(self, registry: Registry, node: str, audit: Audit) -> None:
+    def __init__(self, registry: Registry, node: str, audit: Audit, emptied: Callable[[], None] = lambda: None) -> None:
         self._registry = registry
         self._node = node
         self._audit = audit
+        self._emptied = emptied
         self._waiting: dict[str, deque[_Waiting]] = {}
+        self._depth = 0
+        self._flying: Counter[str] = Counter()
+        self._flights: dict[asyncio.Task[list[ConsulError | None]], list[_Waiting]] = {}
+        self._news = asyncio.Event()
         self._sender: asyncio.Task[None] | None = None
         self._patience = Backoff(*_LEFT_ALONE, random.random)
         self._trouble: ConsulError | None = None
-
-    @property
-    def idle(self) -> bool:
-        """Whether nothing is in flight, and nothing waits."""
-        return self._sender is None
 
     async def write(self, change: Change, still: Still = always) -> None:
         """Write one change; returns when Consul has acknowledged it. Raises the ConsulError that it met, or that
         keeps a crowd waiting already.
         """
-        if self._trouble is not None and self._depth() >= _CROWD:
+        if self._trouble is not None and self._depth >= _CROWD:
             raise self._trouble.with_traceback(None)
         done: asyncio.Future[ConsulError | None] = asyncio.get_running_loop().create_future()
         self._waiting.setdefault(change.node, deque()).append(_Waiting(change, done, still, tracing.asked(change)))
+        self._depth += 1
+        if self._depth >= self._registry.batch:
+            self._news.set()
         if self._sender is None:
             self._sender = asyncio.create_task(self._send())
         error = await done
@@ -97,32 +108,88 @@ class Lane:
 
     async def _send(self) -> None:
         try:
-            while self._waiting:
-                batch = [waiting for waiting in self._next_batch() if _is_wanted(waiting)]
-                if batch:
-                    await self._leave_alone(await self._commit(batch))
+            while self._waiting or self._flights:
+                self._launch()
+                if self._flights:
+                    self._news.clear()
+                    await self._news.wait()
+                    await self._land()
         finally:
+            await self._abort()
             self._sender = None
             self._abandon()
+            self._emptied()
 
-    def _next_batch(self) -> list[_Waiting]:
+    async def _abort(self) -> None:
+        """End what is in flight, and tell who was not even sent."""
+        for flight in self._flights:
+            flight.cancel()
+        await asyncio.gather(*self._flights, return_exceptions=True)
+        for waiting in chain.from_iterable(self._flights.values()):
+            _tell(waiting, NotSent(_STOPPING))
+        self._flights.clear()
+        self._flying.clear()
+
+    def _launch(self) -> None:
+        """Let leave what may leave now: all, where nothing is in flight; beside others only full batches."""
+        alone = not self._flights
+        while batch := self._next_batch(self._room(alone=alone)):
+            wanted = [waiting for waiting in batch if _is_wanted(waiting)]
+            if wanted:
+                self._flying.update(waiting.change.id for waiting in wanted)
+                flight = asyncio.create_task(self._commit(wanted))
+                flight.add_done_callback(lambda _: self._news.set())
+                self._flights[flight] = wanted
+
+    def _room(self, *, alone: bool) -> int:
+        """How many may leave together now."""
+        if self._trouble is not None:
+            return 0 if self._flights else 1
+        free = self._registry.room - sum(map(len, self._flights.values()))
+        full = self._registry.batch
+        if alone:
+            return min(free, full)
+        return full if min(free, self._depth) >= full else 0
+
+    def _next_batch(self, limit: int) -> list[_Waiting]:
         """Who waits longest, and all that goes to the same node; so on until it is full. Each node in its turn.
 
         Whoever watches a node is woken by each batch that touches it: so a batch touches few.
         """
         batch: list[_Waiting] = []
-        limit = 1 if self._trouble else self._registry.batch
-        while self._waiting and len(batch) < limit:
-            node = next(iter(self._waiting))
-            waiting = self._waiting.pop(node)
-            batch += [waiting.popleft() for _ in range(min(limit - len(batch), len(waiting)))]
-            if waiting:
-                self._waiting[node] = waiting
+        for node in list(self._waiting):
+            if len(batch) >= limit:
+                break
+            waiting, behind = self._waiting.pop(node), deque[_Waiting]()
+            while waiting and len(batch) < limit:
+                first = waiting.popleft()
+                (behind if first.change.id in self._flying else batch).append(first)
+            if left := behind + waiting:
+                self._waiting[node] = left
+        self._depth -= len(batch)
         return batch
+
+    async def _land(self) -> None:
+        """Take in the answers that have come; where there is trouble, all that are still to come."""
+        landed = [flight for flight in self._flights if flight.done()]
+        outcomes = list(chain.from_iterable(map(self._landed, landed)))
+        if outcomes and all(isinstance(error, _TROUBLE) for error in outcomes):
+            if self._flights:
+                await asyncio.wait(self._flights)
+            outcomes += chain.from_iterable(map(self._landed, tuple(self._flights)))
+        if outcomes:
+            await self._leave_alone(outcomes)
+
+    def _landed(self, flight: asyncio.Task[list[ConsulError | None]]) -> list[ConsulError | None]:
+        for waiting in self._flights.pop(flight):
+            self._flying[waiting.change.id] -= 1
+            if not self._flying[waiting.change.id]:
+                del self._flying[waiting.change.id]
+        return flight.result()
 
     async def _leave_alone(self, outcomes: Sequence[ConsulError | None]) -> None:
         """Where all of a batch met what others would meet, too: as long as was asked for, else ever longer."""
-        met = [error for error in outcomes if isinstance(error, Throttled | Unavailable)]
+        met = [error for error in outcomes if isinstance(error, _TROUBLE)]
         if len(met) < len(outcomes):
             self._trouble = None
             self._patience.reset()
@@ -131,14 +198,12 @@ class Lane:
         self._turn_away(self._trouble)
         await asyncio.sleep(max(*map(asked, met), self._patience()))
 
-    def _depth(self) -> int:
-        return sum(map(len, self._waiting.values()))
-
     def _turn_away(self, error: ConsulError) -> None:
         """Those who came last, down to a crowd."""
-        for _ in range(self._depth() - _CROWD):
+        while self._depth > _CROWD:
             node, waiting = next(reversed(self._waiting.items()))
             _tell(waiting.pop(), error)
+            self._depth -= 1
             if not waiting:
                 del self._waiting[node]
 
@@ -167,6 +232,7 @@ class Lane:
         for waiting in chain.from_iterable(self._waiting.values()):
             _tell(waiting, NotSent(_STOPPING))
         self._waiting.clear()
+        self._depth = 0
 
 
 def _is_wanted(waiting: _Waiting) -> bool:
@@ -187,7 +253,7 @@ class Lanes:
 
     def __init__(self, registry: Registry, audit: Audit) -> None:
         self._lane_of = registry.lane
-        self._make: Callable[[str], Lane] = lambda node: Lane(registry, node, audit)
+        self._make: Callable[[str], Lane] = lambda node: Lane(registry, node, audit, lambda: self._drop(node))
         self._lanes: dict[str, Lane] = {}
 
     async def stop(self) -> None:
@@ -200,8 +266,7 @@ class Lanes:
         lane = self._lanes.get(name)
         if lane is None:
             lane = self._lanes[name] = self._make(name)
-        try:
-            await lane.write(change, still)
-        finally:
-            if lane.idle and self._lanes.get(name) is lane:
-                del self._lanes[name]
+        await lane.write(change, still)
+
+    def _drop(self, name: str) -> None:
+        del self._lanes[name]

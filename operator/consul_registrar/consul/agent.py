@@ -23,7 +23,7 @@ from consul_registrar.consul.leftovers import Leftovers, Whose
 from consul_registrar.consul.placement import choose
 from consul_registrar.consul.registry import OnChange, OnVisible, RegistryStatus, ignore
 from consul_registrar.consul.renewal import Renewal
-from consul_registrar.consul.session import AgentSession, Phase, Scope
+from consul_registrar.consul.session import WRITES, AgentSession, Phase, Scope
 from consul_registrar.consul.strangers import foreign, strangers
 from consul_registrar.consul.token import Token, introduction
 from consul_registrar.consul.transport import Access, Endpoint, Params, Transport
@@ -70,7 +70,8 @@ class AgentRegistry:
     the catalog was seen to hold. `wrote` is told of writes that are about no instance.
     """
 
-    batch = 8  # an agent takes them one by one, so that more would only keep waiting who could go on
+    batch = 1  # an agent takes them one by one, so that more would only keep waiting who could go on
+    room = WRITES + 1  # the next one is at hand when one of them is done
 
     def __init__(
         self,

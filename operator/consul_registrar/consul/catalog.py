@@ -84,7 +84,8 @@ class CatalogRegistry:
     each change that is acknowledged: the catalog holds it from then on.
     """
 
-    batch = 256  # with a check each these are four full transactions, which go to Consul side by side
+    batch = 64  # with a check each that is a full transaction
+    room = 256
 
     def __init__(
         self,

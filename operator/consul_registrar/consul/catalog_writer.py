@@ -31,6 +31,7 @@ from consul_registrar.consul.catalog_wire import (
 )
 from consul_registrar.consul.errors import ConsulError, Invalid, NotSent, OutcomeUnknown, Stale
 from consul_registrar.consul.in_flight import InFlight
+from consul_registrar.consul.turns import Turns
 from consul_registrar.consul.virtual import node_meta
 from consul_registrar.model import Reason
 from consul_registrar.together import results
@@ -67,6 +68,7 @@ class CatalogWriter:
         self._in_flight = in_flight
         self._may_write = may_write
         self._made = made
+        self._turns = Turns()
         self._ported = PortedWriter(
             datacenter, servers, watches, in_flight, may_write, version, self._transact, audited
         )
@@ -77,8 +79,7 @@ class CatalogWriter:
         for wave in batch.waves(changes):
             units = list(self._units(wave, outcomes))
             plain = [unit for unit in units if not unit.ported]
-            needs = self._needs(plain)
-            await self._commit_all(batch.pack(plain, needs), needs.keys(), outcomes)
+            await results(self._in_turn(each, outcomes) for each in batch.pack(plain, self._needs(plain)))
             await self._register([unit for unit in units if unit.ported], outcomes)
         return [outcomes[at] for at in range(len(changes))]
 
@@ -97,21 +98,14 @@ class CatalogWriter:
             except ConsulError as error:
                 outcomes[at] = error
 
-    async def _commit_all(
-        self, requests: Sequence[Sequence[Unit]], lacking: AbstractSet[str], outcomes: Outcomes
-    ) -> None:
-        """Side by side, but for two on one node that is `lacking` something, and what Consul tells no number of."""
-        beside: list[Sequence[Unit]] = []
-        after: list[Sequence[Unit]] = []
-        made: set[str] = set()
-        for units in requests:
-            makes = {unit.change.node for unit in units} & lacking
-            is_told = any(op.answered for unit in units for op in unit.ops)
-            (beside if is_told and not makes & made else after).append(units)
-            made |= makes
-        await results(self._commit(units, outcomes) for units in beside)
-        for units in after:
-            await self._commit(units, outcomes)
+    async def _in_turn(self, units: Sequence[Unit], outcomes: Outcomes) -> None:
+        """One request beside others; what Consul tells no number of leaves alone, for others to be told apart by."""
+        if any(op.answered for unit in units for op in unit.ops):
+            async with self._turns.beside(self._needs(units).keys()):
+                await self._commit(units, outcomes)
+        elif units:
+            async with self._turns.alone():
+                await self._commit(units, outcomes)
 
     async def _commit(self, units: Sequence[Unit], outcomes: Outcomes) -> None:
         """Send until each of them has an outcome."""
@@ -193,10 +187,13 @@ class CatalogWriter:
 
     async def _register(self, units: Sequence[Unit], outcomes: Outcomes) -> None:
         """Register those with named ports; what their nodes need first, by a transaction."""
+        if not units:
+            return
         lacking = self._needs(units).keys()
-        await self._commit([unit for unit in units if unit.change.node in lacking], outcomes)
-        left = [unit for unit in units if outcomes.get(unit.at) is None]
-        fates = await self._ported.register(left)
+        async with self._turns.beside(lacking):
+            await self._commit([unit for unit in units if unit.change.node in lacking], outcomes)
+            left = [unit for unit in units if outcomes.get(unit.at) is None]
+            fates = await self._ported.register(left)
         outcomes.update(fates)
         for unit in left:
             if (error := fates[unit.at]) is not None:

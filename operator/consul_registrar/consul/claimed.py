@@ -128,6 +128,10 @@ class ClaimedRegistry:
     def batch(self) -> int:
         return self._inner.batch
 
+    @property
+    def room(self) -> int:
+        return self._inner.room
+
     def heard(self) -> float | None:
         return self._inner.heard()
 

@@ -72,6 +72,11 @@ class Registry(Protocol):
         ...
 
     @property
+    def room(self) -> int:
+        """How many changes of one lane may be in flight, in several batches side by side."""
+        ...
+
+    @property
     def ready(self) -> bool:
         """Whether it can be written to, in part at least; cheap to ask, unlike `status`, which says the same."""
         ...
@@ -144,13 +149,14 @@ class Registry(Protocol):
         ...
 
     def lane(self, node: str) -> str:
-        """Changes of one lane are sent together, one batch after the other; `apply` is given the lane as its node."""
+        """Changes of one lane are sent together, in batches; `apply` is given the lane as its node."""
         ...
 
     async def apply(self, node: str, changes: Sequence[Change]) -> Sequence[ConsulError | None]:
         """Write changes of one lane; one outcome each, in order. None: acknowledged by Consul.
 
-        Never raises for what Consul answers. Two changes of one instance are sent in the order given.
+        Never raises for what Consul answers. Two changes of one instance are sent in the order given; what is given
+        at the same time is about other instances.
         """
         ...
 

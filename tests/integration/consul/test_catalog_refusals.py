@@ -94,7 +94,7 @@ async def test_how_often_consul_is_tried_without_a_leader_does_not_depend_on_how
         tries = len(transactions(way))
         leaderless.clear()
         await asyncio.gather(*waiting)
-        assert 2 <= tries <= 8
+        assert 2 <= tries <= 16  # as many as there is room for, then one after the other
         assert all(catalog.service(one) for one in wanted)
 
 

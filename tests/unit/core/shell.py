@@ -41,6 +41,7 @@ class FakeRegistry:
     """One Consul with one node for all; it acknowledges what it takes, fails as it is told."""
 
     batch = 8
+    room = 32
 
     def __init__(self, name: str) -> None:
         self.name = name

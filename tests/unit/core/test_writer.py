@@ -29,6 +29,7 @@ Answers = Sequence[ConsulError | None]
 
 
 BATCH = 8
+ROOM = 3 * BATCH
 
 
 class Consul:
@@ -36,6 +37,7 @@ class Consul:
 
     name = "default"
     batch = BATCH
+    room = ROOM
 
     def __init__(self, answer: Callable[[Sequence[Change]], Answers] | None = None) -> None:
         self.batches: list[list[Change]] = []
@@ -110,7 +112,45 @@ async def test_changes_leave_in_the_order_in_which_they_came() -> None:
 
 
 @instantly
-async def test_one_batch_is_under_way_at_a_time() -> None:
+async def test_full_batches_leave_beside_what_is_in_flight_as_long_as_there_is_room() -> None:
+    world = World()
+    tasks = await world.begin(*changes(1))
+    tasks += await world.begin(*changes(4 * BATCH)[1:])
+    assert world.sizes == [1, BATCH, BATCH]
+    world.consul.open.set()
+    await results(tasks)
+    assert world.sizes == [1, BATCH, BATCH, BATCH, BATCH - 1]
+
+
+@instantly
+async def test_what_follows_a_change_in_flight_waits_for_its_answer_and_others_do_not() -> None:
+    world = World()
+    first, *others = changes(BATCH + 1)
+    second = Deregister(first.instance, Cause.GONE)
+    tasks = await world.begin(first)
+    tasks += await world.begin(second, *others)
+    assert world.consul.batches == [[first], others]
+    world.consul.open.set()
+    assert await results(tasks) == [None] * (BATCH + 2)
+    assert world.consul.batches == [[first], others, [second]]
+
+
+@instantly
+async def test_one_of_several_in_flight_that_is_pushed_back_lets_nothing_leave_until_all_are_answered() -> None:
+    busy = Throttled(reason("ConsulThrottled"), 7.0)
+    world = World(lambda batch: [busy if len(world.consul.batches) <= 3 else None for _ in batch])
+    tasks = await world.begin(*changes(1))
+    tasks += await world.begin(*changes(3 * BATCH))
+    assert world.sizes == [1, BATCH, BATCH]
+    world.consul.open.set()
+    outcomes = await results(tasks)
+    assert 7.0 <= elapsed() < 8.0
+    assert world.sizes == [1, BATCH, BATCH, 1, BATCH - 1]
+    assert outcomes.count(busy) == 1 + 2 * BATCH
+
+
+@instantly
+async def test_what_does_not_fill_a_batch_waits_for_what_is_in_flight() -> None:
     world = World()
     tasks = await world.begin(*changes(1))
     tasks += await world.begin(*changes(3))
@@ -229,10 +269,10 @@ async def _write_once(evidence: Evidence = NO_EVIDENCE) -> None:
 @instantly
 async def test_a_batch_touches_few_nodes_and_nobody_waits_for_ever() -> None:
     world = World()
-    world.consul.batch = 64
+    world.consul.batch, world.consul.room = 64, 128
     tasks = await world.begin(*changes(1))
     crowd = [
-        replace(change, instance=replace(change.instance, node=f"n{i % 4}")) for i, change in enumerate(changes(80))
+        replace(change, instance=replace(change.instance, node=f"n{i % 4}")) for i, change in enumerate(changes(81)[1:])
     ]
     tasks += await world.begin(*crowd)
     world.consul.open.set()
@@ -254,7 +294,6 @@ async def test_what_is_not_wanted_any_more_when_its_turn_comes_is_not_sent_and_l
     assert [type(answer) for answer in answers] == [type(None), Overtaken, type(None)]
     assert world.consul.batches == [[first], [third]]
     assert len(world.audited) == 2
-    assert world.lane.idle
 
 
 def throttling(times: int, after: float | None) -> Callable[[Sequence[Change]], Answers]:
@@ -340,7 +379,8 @@ async def test_how_often_a_consul_without_a_leader_is_tried_depends_on_time_and_
     outage = Outage(60.0)
     await outage.crowd(size)
     assert 10 <= outage.tries <= 30
-    assert outage.world.sizes[: outage.tries][1:] == [1] * (outage.tries - 1)
+    at_once = ROOM // BATCH
+    assert outage.world.sizes[: outage.tries] == [BATCH] * at_once + [1] * (outage.tries - at_once)
     applied = [change.id for batch in outage.world.consul.batches[outage.tries :] for change in batch]
     assert sorted(applied) == sorted(change.id for change in changes(size))
 

@@ -208,6 +208,7 @@ class Consul:
 
     name = "default"
     batch = 8
+    room = 32
 
     def __init__(self, *answers: ConsulError | None) -> None:
         self.open = asyncio.Event()
