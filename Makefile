@@ -56,7 +56,7 @@ PYTEST := $(PY) -m pytest -q --numprocesses=$(or $(WORKERS),auto) --dist=loadfil
 
 .PHONY: unit
 unit: venv ## Tests without a cluster
-	$(PYTEST) tests/unit tests/laws tests/gitops
+	$(PYTEST) --timeout=300 tests/unit tests/laws tests/gitops
 
 .PHONY: integration
 integration: venv tools ## Tests against a real API server and a real Consul

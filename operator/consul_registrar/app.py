@@ -53,8 +53,8 @@ logger = logging.getLogger(__name__)
 _CONCURRENCY = 2048
 #: The same for a process that doesn't lead; its looks wait for nothing.
 _LOOKS = 1
-#: Subjects beyond which those that are due are a crowd, which goes before statuses: some batches' worth.
-_CROWD = 256
+#: Subjects beyond which those that are due are a crowd, which goes before statuses: a batch's worth.
+_CROWD = 64
 #: Objects that are made before garbage is looked for among them. Nearly all that are made go by themselves, or stay.
 _GARBAGE = 50_000
 _CLOSED = "the handler is closed"

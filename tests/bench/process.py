@@ -1,6 +1,7 @@
 """The operator as a process of its own, and what the kernel says of it."""
 
 import os
+import re
 import sys
 import urllib.request
 from pathlib import Path
@@ -20,6 +21,11 @@ def cpu_of(process: Process) -> float:
     return (int(fields[11]) + int(fields[12])) / _TICK
 
 
+def _as_in_image() -> dict[str, str]:
+    """What the image tells the C library about memory."""
+    return dict(re.findall(r"(MALLOC_\w+)=(\w+)", (REPOSITORY / "Dockerfile").read_text()))
+
+
 class Operator:
     """`consul-registrar run`. `source`: the checkout that it is run from."""
 
@@ -32,7 +38,7 @@ class Operator:
             (sys.executable, str(Path(__file__).with_name("profiled.py")), profile, script) if profile else (script,)
         )
         command = (*start, "run", f"--cluster-name={CLUSTER_NAME}", f"--health-address={self._address}:{self._port}")
-        environment = {"KUBECONFIG": str(cluster.kubeconfig), "PYTHONPATH": str(source / "operator")}
+        environment = {"KUBECONFIG": str(cluster.kubeconfig), "PYTHONPATH": str(source / "operator"), **_as_in_image()}
         program = Program(f"operator-{name}", command, ready=self._is_ready, environment=environment)
         self.process = Process(program, Home(folder, tethered=True))
 

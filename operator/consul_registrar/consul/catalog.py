@@ -85,7 +85,7 @@ class CatalogRegistry:
     """
 
     batch = 64  # with a check each that is a full transaction
-    room = 256
+    room = 512
 
     def __init__(
         self,
