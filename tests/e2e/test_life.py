@@ -59,3 +59,41 @@ def test_the_chart_first_then_registrations_that_a_new_release_lets_go(
     installed.kubectl("wait", "--for=delete", f"sreg/{name}", "--timeout=60s")
     assert len(installed.found(name, passing=False)) == stay
     installed.kubectl("delete", "deployment", name)
+
+
+def test_a_namespace_with_its_registrations_and_pods(installed: World) -> None:
+    installed.kubectl("create", "namespace", "leaving")
+    registration, deployment = app_manifests("leaving", gate=False)
+    for each in (registration, deployment):
+        each["metadata"]["namespace"] = "leaving"
+    installed.apply(registration, deployment)
+    eventually(lambda: len(installed.found("leaving")) == 3)
+    installed.kubectl("delete", "namespace", "leaving", "--timeout=120s")
+    eventually(lambda: not installed.found("leaving", passing=False))
+
+
+@pytest.mark.parametrize(("policy", "stay"), [("Deregister", 0), ("Orphan", 3)])
+def test_the_definitions_first_then_the_chart(installed: World, policy: str, stay: int) -> None:
+    """All registrations go with their definition: the operator sees to each, as if it had been deleted by itself."""
+    name = f"defined-{policy.lower()}"
+    registration, deployment = app_manifests(name, gate=False)
+    registration["spec"]["deletionPolicy"] = policy
+    installed.apply(registration, deployment)
+    eventually(lambda: len(installed.found(name)) == 3)
+    for definition in ("serviceregistrations", "consulconnections"):
+        installed.kubectl("delete", "crd", f"{definition}.consul-registrar.dev", "--timeout=120s")
+    assert len(installed.found(name, passing=False)) == stay
+    installed.kubectl("delete", "deployment", name)
+
+
+def test_the_operators_namespace_first_then_registrations_that_a_new_release_lets_go(installed: World) -> None:
+    registration, deployment = app_manifests("left", gate=False)
+    installed.apply(registration, deployment)
+    eventually(lambda: len(installed.found("left")) == 3)
+    installed.kubectl("delete", "namespace", NAMESPACE, "--timeout=120s")
+    assert len(installed.found("left")) == 3
+    installed.kubectl("delete", "sreg", "left", "--wait=false")
+    installed.install()
+    installed.kubectl("wait", "--for=delete", "sreg/left", "--timeout=60s")
+    assert not installed.found("left", passing=False)
+    installed.kubectl("delete", "deployment", "left")

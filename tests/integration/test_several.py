@@ -247,6 +247,26 @@ def test_a_connections_terms_hold_for_all_its_registrations(world: World, cluste
     eventually(lambda: [row["ServiceTags"] for row in rows(world, fits)] == [[]])
 
 
+@pytest.mark.shows("cconn.spec.serviceNamePattern")
+def test_a_name_that_fits_two_namespaces_belongs_to_the_one_with_the_longer_name(
+    world: World, cluster: Cluster, connection: str
+) -> None:
+    longer = World(cluster, f"{world.namespace}-eu")
+    world.kubectl("create", "namespace", longer.namespace)
+    put_terms(world, connection, serviceNamePattern="$(metadata.namespace)-*")
+    try:
+        service = f"{longer.namespace}-{connection}"
+        for each in (world, longer):
+            each.apply(deployment("fits", 1), registering("fits", "fits", connection, service={"name": service}))
+        assert longer.namespace in world.says("fits", "ServiceNameNotAllowed", "Accepted")["message"]
+        longer.registered("fits", 1)
+        assert {row["ServiceMeta"]["k8s-namespace"] for row in rows(world, service)} == {longer.namespace}
+        longer.kubectl("delete", "sreg", "fits", "--timeout=180s")
+        world.kubectl("delete", "namespace", longer.namespace, "--wait=false")
+    finally:
+        cluster.api.request("PATCH", f"{CONNECTIONS}/{connection}", {"spec": {"serviceNamePattern": None}}, MERGE)
+
+
 def test_of_two_that_publish_the_same_pods_the_older_does_and_the_younger_takes_over_without_a_gap(
     world: World, connection: str
 ) -> None:
