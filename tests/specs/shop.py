@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from random import Random
 from typing import Any, Literal
+from zlib import crc32
 
 from operator_world import MERGE, World, connection, eventually, pod, registration
 
@@ -74,7 +75,11 @@ class Shop:
         """A Pod as specs may want it: with labels, ports and a readiness probe."""
         made = pod(name, app)
         made["metadata"]["labels"] |= {"track": "stable", "weight": "7"}
-        ports = [{"name": "http", "containerPort": 8080}, {"name": "admin", "containerPort": 9090, "protocol": "UDP"}]
+        host = 20_000 + 2 * (crc32(name.encode()) % 5_000)  # of each Pod its own, so that any node takes it
+        ports = [
+            {"name": "http", "containerPort": 8080, "hostPort": host},
+            {"name": "admin", "containerPort": 9090, "hostPort": host + 1, "protocol": "UDP"},
+        ]
         probe = {"httpGet": {"path": "/health", "port": "http"}, "periodSeconds": 5}
         made["spec"]["containers"][0] |= {"ports": ports, "readinessProbe": probe}
         return made
@@ -98,7 +103,7 @@ class Shop:
                 {"matchExpressions": [{"key": "app", "operator": "In", "values": ["db", "web"]}]},
                 {"matchLabels": {"app": "db"}},
             ),
-            "spec.pods.address": ("PodIP",),
+            "spec.pods.address": ("PodIP", "HostIP"),
             "spec.pods.ipFamily": ("IPv4",),
             "spec.endpoints[].name": ("primary", "second"),
             "spec.endpoints[].address": ("192.0.2.7", "db.example.com", "2001:db8::7"),
