@@ -36,7 +36,7 @@ def test_registrations_first_then_the_chart(installed: World, policy: str, stay:
     registration["spec"]["deletionPolicy"] = policy
     installed.apply(registration, deployment)
     eventually(lambda: len(installed.found(name)) == 3)
-    installed.kubectl("delete", "sreg", name, "--timeout=60s")
+    installed.kubectl("delete", "sreg", name, "--timeout=180s")
     installed.run("helm", "uninstall", RELEASE, "--namespace", NAMESPACE, "--wait")
     assert len(installed.found(name, passing=False)) == stay
     installed.kubectl("delete", "deployment", name)
@@ -56,7 +56,7 @@ def test_the_chart_first_then_registrations_that_a_new_release_lets_go(
     assert len(installed.found(name)) == 3
     installed.kubectl("delete", "sreg", name, "--wait=false")
     installed.install()
-    installed.kubectl("wait", "--for=delete", f"sreg/{name}", "--timeout=60s")
+    installed.kubectl("wait", "--for=delete", f"sreg/{name}", "--timeout=180s")
     assert len(installed.found(name, passing=False)) == stay
     installed.kubectl("delete", "deployment", name)
 
@@ -73,8 +73,10 @@ def test_a_namespace_with_its_registrations_and_pods(installed: World) -> None:
 
 
 @pytest.mark.parametrize(("policy", "stay"), [("Deregister", 0), ("Orphan", 3)])
-def test_the_definitions_first_then_the_chart(installed: World, policy: str, stay: int) -> None:
-    """All registrations go with their definition: the operator sees to each, as if it had been deleted by itself."""
+def test_the_definitions_first_which_takes_nothing_until_a_new_release_lets_go(
+    installed: World, policy: str, stay: int
+) -> None:
+    """A definition that is gone may be a mistake: what was registered by it is held, as anything that is absent."""
     name = f"defined-{policy.lower()}"
     registration, deployment = app_manifests(name, gate=False)
     registration["spec"]["deletionPolicy"] = policy
@@ -82,6 +84,12 @@ def test_the_definitions_first_then_the_chart(installed: World, policy: str, sta
     eventually(lambda: len(installed.found(name)) == 3)
     for definition in ("serviceregistrations", "consulconnections"):
         installed.kubectl("delete", "crd", f"{definition}.consul-registrar.dev", "--timeout=120s")
+    installed.run("helm", "uninstall", RELEASE, "--namespace", NAMESPACE, "--wait")
+    assert len(installed.found(name)) == 3
+    installed.install()
+    installed.apply(registration)
+    installed.kubectl("wait", "--for=condition=Ready", f"sreg/{name}", "--timeout=180s")
+    installed.kubectl("delete", "sreg", name, "--timeout=180s")
     assert len(installed.found(name, passing=False)) == stay
     installed.kubectl("delete", "deployment", name)
 
@@ -94,6 +102,6 @@ def test_the_operators_namespace_first_then_registrations_that_a_new_release_let
     assert len(installed.found("left")) == 3
     installed.kubectl("delete", "sreg", "left", "--wait=false")
     installed.install()
-    installed.kubectl("wait", "--for=delete", "sreg/left", "--timeout=60s")
+    installed.kubectl("wait", "--for=delete", "sreg/left", "--timeout=180s")
     assert not installed.found("left", passing=False)
     installed.kubectl("delete", "deployment", "left")

@@ -15,7 +15,7 @@ def test_the_readmes_commands_lead_to_three_instances_in_consul(bare: World) -> 
     said = [bare.run("bash", "-euc", as_here(line, bare.image)) for line in commands()]
     assert "condition met" in said[-1]
     eventually(lambda: len(bare.found("web")) == 3)
-    bare.kubectl("delete", "-f", "manifests/examples/02-web-three-lines.yaml", "--timeout=60s")
+    bare.kubectl("delete", "-f", "manifests/examples/02-web-three-lines.yaml", "--timeout=180s")
     bare.run("helm", "uninstall", RELEASE, "--namespace", NAMESPACE, "--wait")
 
 
