@@ -20,7 +20,7 @@ def generate() -> None:
     definitions = sorted((REPOSITORY / "crds").iterdir())
     for file in definitions:
         shutil.copyfile(file, CHART / "crds" / file.name)
-    together = "---\n".join(file.read_text(encoding="utf-8") for file in definitions)
+    together = "".join(file.read_text(encoding="utf-8") for file in definitions)
     (KUSTOMIZE / "crds.yaml").write_text(together, encoding="utf-8")
     found = values.described((CHART / "values.yaml").read_text(encoding="utf-8"))
     _rewrite(CHART / "values.schema.json", lambda text: schema.completed(text, found))

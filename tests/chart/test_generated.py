@@ -14,7 +14,7 @@ from chartgen import __main__ as chartgen
 from chartgen import values
 from chartgen.render import CHART, PLACEHOLDER, documents, kustomize_base
 from consul_registrar import __version__
-from devcluster.tools import HYPERKUBE
+from devcluster.tools import HELM, HYPERKUBE
 
 KUSTOMIZE = chartgen.KUSTOMIZE
 CRDS = chartgen.REPOSITORY / "crds"
@@ -30,6 +30,13 @@ def test_the_definitions_are_those_of_the_repository() -> None:
     assert {file.name: file.read_text() for file in (CHART / "crds").iterdir()} == {
         file.name: file.read_text() for file in CRDS.iterdir()
     }
+
+
+def test_the_definitions_stay_apart_where_helm_shows_them_one_after_the_other() -> None:
+    """As the README has them applied before an upgrade: Helm puts nothing between the files."""
+    shown = subprocess.run([HELM.path(), "show", "crds", CHART], capture_output=True, text=True, check=True).stdout
+    found = [document["metadata"]["name"] for document in yaml.safe_load_all(shown)]
+    assert found == ["consulconnections.consul-registrar.dev", "serviceregistrations.consul-registrar.dev"]
 
 
 def test_every_value_says_what_it_is_for() -> None:

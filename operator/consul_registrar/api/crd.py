@@ -227,7 +227,7 @@ def main(folder: str) -> None:
     for definition in (service_registration(), consul_connection()):
         path = Path(folder) / f"{GROUP}_{definition['spec']['names']['plural']}.yaml"
         text = yaml.dump(definition, Dumper=_Plain, sort_keys=False, width=110, allow_unicode=True)
-        path.write_text("# Made by `make generate` from operator/consul_registrar/api/. Don't edit.\n" + text)
+        path.write_text("---\n# Made by `make generate` from operator/consul_registrar/api/. Don't edit.\n" + text)
 
 
 if __name__ == "__main__":
