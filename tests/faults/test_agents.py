@@ -12,7 +12,7 @@ from operator_world import eventually
 from devcluster.kwok import create_nodes
 from killpoints import faults
 
-pytestmark = pytest.mark.goal("G6")
+pytestmark = [pytest.mark.goal("G6")]
 NODE = "node-1"
 
 

@@ -71,7 +71,7 @@ PARTIAL = {
     "403": faults.answered(403, "Permission denied"),
 }
 
-pytestmark = pytest.mark.goal("G4")
+pytestmark = [pytest.mark.goal("G4")]
 _versions = itertools.count()
 
 

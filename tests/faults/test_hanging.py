@@ -14,7 +14,7 @@ from killpoints import Claim, kind_is
 WAITS: tuple[Where, ...] = ("before", "after")
 """Where the next writes wait for one that hangs; nobody waits for one that is late."""
 
-pytestmark = pytest.mark.goal("G13")
+pytestmark = [pytest.mark.goal("G13")]
 
 
 @pytest.fixture(autouse=True)

@@ -23,7 +23,7 @@ from killpoints import Network, explain, watching
 
 SECRET = "/api/v1/namespaces/default/secrets/shown"
 
-pytestmark = pytest.mark.goal("G13")
+pytestmark = [pytest.mark.goal("G13")]
 
 
 @pytest.fixture(scope="module")

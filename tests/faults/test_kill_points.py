@@ -7,7 +7,7 @@ from fault_world import CONSUL_WRITES, MODES, Arena, Count, Mode, Walk
 
 from killpoints import Point, explain, play, rehearse
 
-pytestmark = pytest.mark.goal("G1")
+pytestmark = [pytest.mark.goal("G1")]
 
 
 def essential(mode: Mode) -> tuple[str, ...]:

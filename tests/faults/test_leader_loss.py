@@ -13,7 +13,7 @@ from devcluster import Cluster, Options, running
 from devcluster.consul import Member
 from killpoints import explain, watching
 
-pytestmark = pytest.mark.goal("G5")
+pytestmark = [pytest.mark.goal("G5")]
 
 
 @pytest.fixture(scope="module")

@@ -14,7 +14,7 @@ from killpoints.calls import Request
 NAMESPACES = 20
 TURNS = 2
 
-pytestmark = pytest.mark.goal("G2")
+pytestmark = [pytest.mark.goal("G2")]
 
 
 @pytest.fixture(scope="module")

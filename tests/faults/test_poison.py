@@ -20,7 +20,7 @@ REFUSALS = (
 PASSING = ("Missing node registration", "Missing service registration", "index is stale")
 TRIES = 100
 
-pytestmark = pytest.mark.goal("G7")
+pytestmark = [pytest.mark.goal("G7")]
 
 
 def refuses(name: str, why: str) -> Fault:

@@ -10,7 +10,7 @@ from operator_world import Operator, eventually, pod
 
 from killpoints import faults
 
-pytestmark = pytest.mark.goal("G11")
+pytestmark = [pytest.mark.goal("G11")]
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ from operator_world import eventually
 WITHIN = 200.0
 """Seconds; agents take out of the catalog what they don't know at their next full sync, 60 to 120 s later."""
 
-pytestmark = pytest.mark.goal("G3")
+pytestmark = [pytest.mark.goal("G3")]
 
 
 @pytest.fixture(params=MODES)

@@ -9,7 +9,7 @@ from operator_world import deployment, eventually
 
 from killpoints import faults, kind_is
 
-pytestmark = pytest.mark.goal("G9")
+pytestmark = [pytest.mark.goal("G9")]
 
 FLAT = 60.0
 """MiB by which an operator that waits may grow; a queue that grows with the waiting takes more."""

@@ -12,7 +12,7 @@ from operator_world import Operator, World, always, connection, defined, eventua
 from devcluster import Cluster, Options
 from killpoints import explain, watching
 
-pytestmark = pytest.mark.goal("G12")
+pytestmark = [pytest.mark.goal("G12")]
 PODS = ("web-0", "web-1", "web-2")
 
 
