@@ -16,6 +16,9 @@ from collections.abc import Set as AbstractSet
 from contextlib import AbstractAsyncContextManager, AbstractContextManager, nullcontext
 from typing import Any
 
+from consul_registrar import lean  # noqa: F401 - before anything that imports aiohttp
+
+# isort: split
 from consul_registrar import health, kube, logs, metrics, times, token_status, tracing
 from consul_registrar.acceptance import Acceptance
 from consul_registrar.arrivals import Connections, Namespaces, Nodes, Pods, Registrations, endpoints_in, pods_beside
