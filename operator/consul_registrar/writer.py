@@ -115,20 +115,18 @@ class Lane:
                     await self._news.wait()
                     await self._land()
         finally:
-            await self._abort()
-            self._sender = None
-            self._abandon()
-            self._emptied()
+            try:
+                await self._abort()
+            finally:  # also where whoever wants it to end loses patience
+                self._sender = None
+                self._abandon()
+                self._emptied()
 
     async def _abort(self) -> None:
-        """End what is in flight, and tell who was not even sent."""
+        """End what is in flight; returns when nothing is."""
         for flight in self._flights:
             flight.cancel()
         await asyncio.gather(*self._flights, return_exceptions=True)
-        for waiting in chain.from_iterable(self._flights.values()):
-            _tell(waiting, NotSent(_STOPPING))
-        self._flights.clear()
-        self._flying.clear()
 
     def _launch(self) -> None:
         """Let leave what may leave now: all, where nothing is in flight; beside others only full batches."""
@@ -185,7 +183,7 @@ class Lane:
             self._flying[waiting.change.id] -= 1
             if not self._flying[waiting.change.id]:
                 del self._flying[waiting.change.id]
-        return flight.result()
+        return [] if flight.cancelled() else flight.result()
 
     async def _leave_alone(self, outcomes: Sequence[ConsulError | None]) -> None:
         """Where all of a batch met what others would meet, too: as long as was asked for, else ever longer."""
@@ -229,8 +227,10 @@ class Lane:
 
     def _abandon(self) -> None:
         """On the way out: nobody shall wait for what will not be sent."""
-        for waiting in chain.from_iterable(self._waiting.values()):
+        for waiting in chain(*self._flights.values(), *self._waiting.values()):  # who was sent knows more already
             _tell(waiting, NotSent(_STOPPING))
+        self._flights.clear()
+        self._flying.clear()
         self._waiting.clear()
         self._depth = 0
 

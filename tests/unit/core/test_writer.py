@@ -210,6 +210,42 @@ async def test_cancellation_answers_everybody_and_does_not_claim_to_know_what_be
 
 
 @instantly
+async def test_who_ends_it_twice_leaves_nobody_waiting_and_a_lane_that_goes_on() -> None:
+    """The first waits for what doesn't end at once when it is cancelled."""
+    world = World()
+    let_go = asyncio.Event()
+
+    async def clings(_node: str, changes: Sequence[Change]) -> Answers:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            await let_go.wait()
+        return [None] * len(changes)
+
+    ends, world.consul.apply = world.consul.apply, clings
+    tasks = await world.begin(*changes(1))
+    tasks += await world.begin(*changes(3)[1:])
+    for _ in range(2):
+        world.lane._sender.cancel()
+        await settle()
+    let_go.set()
+    assert {type(each) for each in await results(tasks)} <= {NotSent, OutcomeUnknown}
+    world.consul.apply = ends
+    world.consul.open.set()
+    assert await results(await world.begin(*changes(1))) == [None]
+
+
+@instantly
+async def test_what_is_cancelled_by_others_on_its_way_is_unknown_and_the_lane_goes_on() -> None:
+    """aiohttp cancels who waits for a connection when its pool is closed."""
+    world = World(lambda changes: (_ for _ in ()).throw(asyncio.CancelledError) if len(changes) == 1 else [None] * 2)
+    world.consul.open.set()
+    tasks = await world.begin(*changes(1))
+    tasks += await world.begin(*changes(3)[1:])
+    assert [type(each) for each in await results(tasks)] == [OutcomeUnknown, type(None), type(None)]
+
+
+@instantly
 async def test_a_writer_that_stops_waiting_disturbs_nobody() -> None:
     world = World()
     tasks = await world.begin(*changes(1))
