@@ -12,7 +12,7 @@ from unit.core.build import body, of_pods, pod, reason
 from unit.core.instant import elapsed, instantly
 from unit.core.shell import World
 from unit.core.situations import HELD, passes
-from unit.core.test_readiness_gate import THROUGH
+from unit.core.test_gate_answer import THROUGH
 
 
 def gated(**fields: Any) -> Pod:
