@@ -23,6 +23,8 @@ OPERATIONS = {
     "claim": "claimed the cluster's name",
     "put-node": "made the node",
     "remove-node": "removed the empty node",
+    "put-heartbeat": "made the heartbeat at",
+    "remove-heartbeat": "removed the heartbeat at",
 }
 #: What an audit line's cause means to somebody who hasn't read docs/observability.md.
 CAUSES = {
@@ -39,6 +41,7 @@ CAUSES = {
     "adopted": "adopted",
     "ports-lost": "put back, since a server dropped its ports",
     "needed": "something is to stand there",
+    "needless": "nothing hangs on it any more",
     "emptied": "nothing stands there",
     "claimed": "nobody held it",
     "taken-over": "taken over",
