@@ -11,10 +11,11 @@ import sys
 _NOTHING = {"SSL_CERT_FILE": os.devnull, "SSL_CERT_DIR": os.devnull}
 
 if "aiohttp" not in sys.modules:
-    _before = {name: os.environ.get(name) for name in _NOTHING}
+    _before = {name: os.environ[name] for name in _NOTHING if name in os.environ}
     os.environ.update(_NOTHING)
     try:
         import aiohttp  # noqa: F401
     finally:
-        for name, value in _before.items():
-            os.environ.pop(name) if value is None else os.environ.__setitem__(name, value)
+        for name in _NOTHING:
+            del os.environ[name]
+        os.environ.update(_before)

@@ -12,7 +12,7 @@ for all of them.
 import asyncio
 import logging
 import random
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Callable, Sequence
 from itertools import chain
 
@@ -45,7 +45,7 @@ _TROUBLE = (Throttled, Unavailable)
 #: How many wait for one that is left alone; the others come back later, and leave those be who go to another Consul.
 _CROWD = 512
 
-#: Whether a change is still wanted. Asked when its turn has come, right before it is sent; must not raise.
+#: Whether a change is still wanted. Asked when its turn has come, before it leaves the lane; must not raise.
 Still = Callable[[], bool]
 
 logger = logging.getLogger(__name__)
@@ -59,6 +59,9 @@ class _Waiting:
     span: tracing.Span | None
 
 
+_Flight = asyncio.Task[list[ConsulError | None]]
+
+
 def always() -> bool:
     """For what is right however late it is sent."""
     return True
@@ -69,15 +72,16 @@ class Lane:
     in flight any more, and nothing waits.
     """
 
-    def __init__(self, registry: Registry, node: str, audit: Audit, emptied: Callable[[], None] = lambda: None) -> None:
+    def __init__(
+        self, registry: Registry, node: str, audit: Audit, emptied: Callable[[], object] = lambda: None
+    ) -> None:
         self._registry = registry
         self._node = node
         self._audit = audit
         self._emptied = emptied
         self._waiting: dict[str, deque[_Waiting]] = {}
         self._depth = 0
-        self._flying: Counter[str] = Counter()
-        self._flights: dict[asyncio.Task[list[ConsulError | None]], list[_Waiting]] = {}
+        self._flights: dict[_Flight, list[_Waiting]] = {}
         self._news = asyncio.Event()
         self._sender: asyncio.Task[None] | None = None
         self._patience = Backoff(*_LEFT_ALONE, random.random)
@@ -129,12 +133,10 @@ class Lane:
         await asyncio.gather(*self._flights, return_exceptions=True)
 
     def _launch(self) -> None:
-        """Let leave what may leave now: all, where nothing is in flight; beside others only full batches."""
+        """Let leave what may: all, where nothing is in flight; beside others only where a full batch waits."""
         alone = not self._flights
-        while batch := self._next_batch(self._room(alone=alone)):
-            wanted = [waiting for waiting in batch if _is_wanted(waiting)]
-            if wanted:
-                self._flying.update(waiting.change.id for waiting in wanted)
+        while (room := self._room(alone=alone)) and (batch := self._next_batch(room)):
+            if wanted := [waiting for waiting in batch if _is_wanted(waiting)]:
                 flight = asyncio.create_task(self._commit(wanted))
                 flight.add_done_callback(lambda _: self._news.set())
                 self._flights[flight] = wanted
@@ -154,39 +156,38 @@ class Lane:
 
         Whoever watches a node is woken by each batch that touches it: so a batch touches few.
         """
+        flying = {waiting.change.id for waiting in chain.from_iterable(self._flights.values())}
         batch: list[_Waiting] = []
         for node in list(self._waiting):
             if len(batch) >= limit:
                 break
-            waiting, behind = self._waiting.pop(node), deque[_Waiting]()
+            waiting, held = self._waiting.pop(node), list[_Waiting]()
             while waiting and len(batch) < limit:
                 first = waiting.popleft()
-                (behind if first.change.id in self._flying else batch).append(first)
-            if left := behind + waiting:
-                self._waiting[node] = left
+                (held if first.change.id in flying else batch).append(first)
+            waiting.extendleft(reversed(held))
+            if waiting:
+                self._waiting[node] = waiting
         self._depth -= len(batch)
         return batch
 
     async def _land(self) -> None:
-        """Take in the answers that have come; where there is trouble, all that are still to come."""
-        landed = [flight for flight in self._flights if flight.done()]
-        outcomes = list(chain.from_iterable(map(self._landed, landed)))
+        """Take in the answers that have come; where all of them are trouble, those that are still to come, too."""
+        outcomes = self._taken_in([flight for flight in self._flights if flight.done()])
         if outcomes and all(isinstance(error, _TROUBLE) for error in outcomes):
-            if self._flights:
-                await asyncio.wait(self._flights)
-            outcomes += chain.from_iterable(map(self._landed, tuple(self._flights)))
+            await asyncio.gather(*self._flights, return_exceptions=True)
+            outcomes += self._taken_in(list(self._flights))
         if outcomes:
             await self._leave_alone(outcomes)
 
-    def _landed(self, flight: asyncio.Task[list[ConsulError | None]]) -> list[ConsulError | None]:
-        for waiting in self._flights.pop(flight):
-            self._flying[waiting.change.id] -= 1
-            if not self._flying[waiting.change.id]:
-                del self._flying[waiting.change.id]
-        return [] if flight.cancelled() else flight.result()
+    def _taken_in(self, flights: Sequence[_Flight]) -> list[ConsulError | None]:
+        """They aren't in flight any more. One that others have cancelled says nothing."""
+        for flight in flights:
+            del self._flights[flight]
+        return [outcome for flight in flights if not flight.cancelled() for outcome in flight.result()]
 
     async def _leave_alone(self, outcomes: Sequence[ConsulError | None]) -> None:
-        """Where all of a batch met what others would meet, too: as long as was asked for, else ever longer."""
+        """Where all that has just landed met what others would meet: as long as was asked for, else ever longer."""
         met = [error for error in outcomes if isinstance(error, _TROUBLE)]
         if len(met) < len(outcomes):
             self._trouble = None
@@ -230,7 +231,6 @@ class Lane:
         for waiting in chain(*self._flights.values(), *self._waiting.values()):  # who was sent knows more already
             _tell(waiting, NotSent(_STOPPING))
         self._flights.clear()
-        self._flying.clear()
         self._waiting.clear()
         self._depth = 0
 
@@ -253,7 +253,7 @@ class Lanes:
 
     def __init__(self, registry: Registry, audit: Audit) -> None:
         self._lane_of = registry.lane
-        self._make: Callable[[str], Lane] = lambda node: Lane(registry, node, audit, lambda: self._drop(node))
+        self._make: Callable[[str], Lane] = lambda node: Lane(registry, node, audit, lambda: self._lanes.pop(node))
         self._lanes: dict[str, Lane] = {}
 
     async def stop(self) -> None:
@@ -267,6 +267,3 @@ class Lanes:
         if lane is None:
             lane = self._lanes[name] = self._make(name)
         await lane.write(change, still)
-
-    def _drop(self, name: str) -> None:
-        del self._lanes[name]

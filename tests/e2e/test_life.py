@@ -1,6 +1,7 @@
 """The chart's own life: installed, tested by its own test, and uninstalled in any order."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 import pytest
 
@@ -13,6 +14,17 @@ def installed(bare: World) -> Iterator[World]:
     bare.install()
     yield bare
     bare.run("helm", "uninstall", RELEASE, "--namespace", NAMESPACE, "--ignore-not-found", "--wait")
+
+
+def opened(installed: World, name: str, namespace: str = "default", **spec: Any) -> Mapping[str, Any]:
+    """An app of three that Consul knows; its registration."""
+    registration, deployment = app_manifests(name, gate=False)
+    for each in (registration, deployment):
+        each["metadata"]["namespace"] = namespace
+    registration["spec"] |= spec
+    installed.apply(registration, deployment)
+    eventually(lambda: len(installed.found(name)) == 3)
+    return registration
 
 
 def test_the_charts_own_test_finds_a_pod_in_consul(installed: World) -> None:
@@ -32,10 +44,7 @@ def test_the_status_page_and_the_metrics_of_the_image_are_served_by_their_servic
 @pytest.mark.parametrize(("policy", "stay"), [("Deregister", 0), ("Orphan", 3)])
 def test_registrations_first_then_the_chart(installed: World, policy: str, stay: int) -> None:
     name = f"first-{policy.lower()}"
-    registration, deployment = app_manifests(name, gate=False)
-    registration["spec"]["deletionPolicy"] = policy
-    installed.apply(registration, deployment)
-    eventually(lambda: len(installed.found(name)) == 3)
+    opened(installed, name, deletionPolicy=policy)
     installed.kubectl("delete", "sreg", name, "--timeout=180s")
     installed.run("helm", "uninstall", RELEASE, "--namespace", NAMESPACE, "--wait")
     assert len(installed.found(name, passing=False)) == stay
@@ -48,10 +57,7 @@ def test_the_chart_first_then_registrations_that_a_new_release_lets_go(
 ) -> None:
     """Without an operator nobody can clean up: the deletion waits for the next one."""
     name = f"last-{policy.lower()}"
-    registration, deployment = app_manifests(name, gate=False)
-    registration["spec"]["deletionPolicy"] = policy
-    installed.apply(registration, deployment)
-    eventually(lambda: len(installed.found(name)) == 3)
+    opened(installed, name, deletionPolicy=policy)
     installed.run("helm", "uninstall", RELEASE, "--namespace", NAMESPACE, "--wait")
     assert len(installed.found(name)) == 3
     installed.kubectl("delete", "sreg", name, "--wait=false")
@@ -63,11 +69,7 @@ def test_the_chart_first_then_registrations_that_a_new_release_lets_go(
 
 def test_a_namespace_with_its_registrations_and_pods(installed: World) -> None:
     installed.kubectl("create", "namespace", "leaving")
-    registration, deployment = app_manifests("leaving", gate=False)
-    for each in (registration, deployment):
-        each["metadata"]["namespace"] = "leaving"
-    installed.apply(registration, deployment)
-    eventually(lambda: len(installed.found("leaving")) == 3)
+    opened(installed, "leaving", namespace="leaving")
     installed.kubectl("delete", "namespace", "leaving", "--timeout=120s")
     eventually(lambda: not installed.found("leaving", passing=False))
 
@@ -78,10 +80,7 @@ def test_the_definitions_first_which_takes_nothing_until_a_new_release_lets_go(
 ) -> None:
     """A definition that is gone may be a mistake: what was registered by it is held, as anything that is absent."""
     name = f"defined-{policy.lower()}"
-    registration, deployment = app_manifests(name, gate=False)
-    registration["spec"]["deletionPolicy"] = policy
-    installed.apply(registration, deployment)
-    eventually(lambda: len(installed.found(name)) == 3)
+    registration = opened(installed, name, deletionPolicy=policy)
     for definition in ("serviceregistrations", "consulconnections"):
         installed.kubectl("delete", "crd", f"{definition}.consul-registrar.dev", "--timeout=120s")
     installed.run("helm", "uninstall", RELEASE, "--namespace", NAMESPACE, "--wait")
@@ -95,9 +94,7 @@ def test_the_definitions_first_which_takes_nothing_until_a_new_release_lets_go(
 
 
 def test_the_operators_namespace_first_then_registrations_that_a_new_release_lets_go(installed: World) -> None:
-    registration, deployment = app_manifests("left", gate=False)
-    installed.apply(registration, deployment)
-    eventually(lambda: len(installed.found("left")) == 3)
+    opened(installed, "left")
     installed.kubectl("delete", "namespace", NAMESPACE, "--timeout=120s")
     assert len(installed.found("left")) == 3
     installed.kubectl("delete", "sreg", "left", "--wait=false")

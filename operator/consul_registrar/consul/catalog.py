@@ -85,7 +85,7 @@ class CatalogRegistry:
     """
 
     batch = 64  # with a check each that is a full transaction
-    room = 512
+    room = 8 * batch  # what is more would wait for a connection
 
     def __init__(
         self,

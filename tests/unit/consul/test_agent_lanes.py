@@ -42,6 +42,7 @@ class Session(AgentSession):
 class Consul:
     name = "default"
     batch = 2
+    room = 2
 
     def __init__(self, session: Session) -> None:
         self._session = session
@@ -58,9 +59,10 @@ async def test_who_is_told_to_stop_while_something_breaks_sends_nothing_more(bef
     lane = Lane(consul, "node-1", Audit("default", lambda *_: None))
     changes = [Register(instance(pod=pod(uid=name)), (), Cause.DESIRED) for name in ("breaks", "hangs", "late")]
     writes = [asyncio.create_task(lane.write(change)) for change in changes]
-    for _ in range(3 + before):
+    for _ in range(4 + before):
         await asyncio.sleep(0)
     sent = list(session.sent)
+    assert sent, "nothing has begun, so nothing would be cut off"
     await asyncio.wait_for(lane.stop(), 5)
     await asyncio.gather(*writes, return_exceptions=True)
     assert session.sent == sent
