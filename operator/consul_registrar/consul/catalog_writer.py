@@ -19,7 +19,7 @@ from consul_registrar.changes import Change, Deregister, DropCheck, Feed, Regist
 from consul_registrar.consul import catalog_batch as batch
 from consul_registrar.consul.catalog_batch import Composed, Unit
 from consul_registrar.consul.catalog_ported import Audited, PortedWriter
-from consul_registrar.consul.catalog_servers import Servers
+from consul_registrar.consul.catalog_servers import REQUESTS, Servers
 from consul_registrar.consul.catalog_watch import NodeWatch
 from consul_registrar.consul.catalog_wire import (
     Fault,
@@ -68,7 +68,7 @@ class CatalogWriter:
         self._in_flight = in_flight
         self._may_write = may_write
         self._made = made
-        self._turns = Turns()
+        self._turns = Turns(REQUESTS)
         self._ported = PortedWriter(
             datacenter, servers, watches, in_flight, may_write, version, self._transact, audited
         )
@@ -189,8 +189,8 @@ class CatalogWriter:
         """Register those with named ports; what their nodes need first, by a transaction."""
         if not units:
             return
-        lacking = self._needs(units).keys()
-        async with self._turns.beside(lacking):
+        async with self._turns.alone():  # it takes all connections by itself
+            lacking = self._needs(units).keys()
             await self._commit([unit for unit in units if unit.change.node in lacking], outcomes)
             left = [unit for unit in units if outcomes.get(unit.at) is None]
             fates = await self._ported.register(left)

@@ -1,4 +1,5 @@
-"""Decides which requests may be on their way together: all but two that make the same thing, and those that go alone.
+"""Decides which requests may be on their way together: so many at most, no two that make the same thing, and none
+beside one that goes alone.
 
 Each in its turn: whoever waits keeps those who came later waiting, so nobody waits for ever.
 """
@@ -10,9 +11,10 @@ from contextlib import asynccontextmanager
 
 
 class Turns:
-    """The requests of one writer."""
+    """The requests of one writer, `most` of them at a time."""
 
-    def __init__(self) -> None:
+    def __init__(self, most: int) -> None:
+        self._most = most
         self._door = asyncio.Lock()
         self._inside: list[AbstractSet[str]] = []
         self._left = asyncio.Event()
@@ -21,7 +23,7 @@ class Turns:
     async def beside(self, makes: AbstractSet[str]) -> AsyncIterator[None]:
         """With others, but none that makes the same; each is inside for the length of the block."""
         async with self._door:
-            await self._until(lambda: not any(makes & others for others in self._inside))
+            await self._until(lambda: len(self._inside) < self._most and not self._is_made(makes))
             self._inside.append(makes)
         try:
             yield
@@ -35,6 +37,9 @@ class Turns:
         async with self._door:
             await self._until(lambda: not self._inside)
             yield
+
+    def _is_made(self, makes: AbstractSet[str]) -> bool:
+        return any(makes & others for others in self._inside)
 
     async def _until(self, holds: Callable[[], bool]) -> None:
         """Only whoever stands at the door waits here."""

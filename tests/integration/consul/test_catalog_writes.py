@@ -11,10 +11,13 @@ from catalog_world import Catalog, Running, recorded, running, to, transactions
 from consul_faults import passed_on
 from consul_world import CLUSTER, deregister, meta, readiness, register, tcp
 
+from consul_registrar.audit import Audit
 from consul_registrar.changes import Cause, Deregister, DropCheck, Feed, Register
 from consul_registrar.consul import Invalid, Stale
-from consul_registrar.model import Health
+from consul_registrar.consul.catalog_servers import REQUESTS
+from consul_registrar.model import Health, NamedPort
 from consul_registrar.probes import HttpProbe, Timing
+from consul_registrar.writer import Lanes
 
 
 @pytest.fixture
@@ -338,3 +341,30 @@ async def test_an_empty_id_never_reaches_consul(registry, catalog):
 async def test_one_lane_takes_the_changes_of_all_nodes_and_adoptions_keep_none_of_them_waiting(registry):
     assert {registry.registry.lane(node) for node in registry.registry._nodes.names} == {""}
     assert registry.registry.lane("legacy") == "legacy"
+
+
+@pytest.mark.parametrize(
+    "ports", [(), (NamedPort("grpc", 90), NamedPort("http", 9, default=True))], ids=["without ports", "with ports"]
+)
+async def test_no_more_writes_are_on_their_way_than_there_are_connections(
+    catalog: Catalog, monkeypatch: pytest.MonkeyPatch, ports: tuple[NamedPort, ...]
+) -> None:
+    """Else they would wait for one, and that would count as time in which Consul doesn't answer."""
+    async with running(to(catalog.consul.http_addr)) as one:
+        await one.is_ready()
+        servers, lanes = one.registry._servers, Lanes(one.registry, Audit("default", lambda *_: None))
+        put, under_way, together = servers.put, set[object](), list[int]()
+
+        async def counted(*request: Any) -> Any:
+            under_way.add(this := object())
+            together.append(len(under_way))
+            try:
+                return await put(*request)
+            finally:
+                under_way.remove(this)
+
+        monkeypatch.setattr(servers, "put", counted)
+        wanted = [replace(one.web(f"crowd-{number}"), ports=ports) for number in range(400)]
+        await asyncio.gather(*(lanes.write(register(each)) for each in wanted))
+        assert 1 < max(together) <= REQUESTS
+        assert all(catalog.service(each) for each in wanted)

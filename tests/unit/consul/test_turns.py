@@ -38,16 +38,26 @@ class Requests:
 
 
 @instantly
-async def test_any_number_go_side_by_side() -> None:
-    turns, requests = Turns(), Requests()
+async def test_what_makes_different_things_or_nothing_goes_side_by_side() -> None:
+    turns, requests = Turns(3), Requests()
     for name in "abc":
         await requests.begin(name, turns.beside({f"node-{name}"} if name != "c" else set()))
     assert requests.inside == {"a", "b", "c"}
 
 
 @instantly
+async def test_no_more_than_there_is_room_for_are_on_their_way_at_a_time() -> None:
+    turns, requests = Turns(2), Requests()
+    for name in "abc":
+        await requests.begin(name, turns.beside(set()))
+    assert requests.inside == {"a", "b"}
+    await requests.answer("a")
+    assert requests.inside == {"b", "c"}
+
+
+@instantly
 async def test_two_that_make_the_same_go_one_after_the_other() -> None:
-    turns, requests = Turns(), Requests()
+    turns, requests = Turns(3), Requests()
     await requests.begin("a", turns.beside({"node-1", "node-2"}))
     await requests.begin("b", turns.beside({"node-2", "node-3"}))
     assert requests.inside == {"a"}
@@ -57,7 +67,7 @@ async def test_two_that_make_the_same_go_one_after_the_other() -> None:
 
 @instantly
 async def test_one_that_goes_alone_waits_for_the_others_and_keeps_those_who_came_later_waiting() -> None:
-    turns, requests = Turns(), Requests()
+    turns, requests = Turns(3), Requests()
     await requests.begin("a", turns.beside(set()))
     await requests.begin("alone", turns.alone())
     await requests.begin("late", turns.beside(set()))
@@ -70,7 +80,7 @@ async def test_one_that_goes_alone_waits_for_the_others_and_keeps_those_who_came
 
 @instantly
 async def test_who_gives_up_waiting_or_on_the_way_leaves_the_door_open() -> None:
-    turns, requests = Turns(), Requests()
+    turns, requests = Turns(3), Requests()
     await requests.begin("a", turns.beside({"node-1"}))
     await requests.begin("b", turns.beside({"node-1"}))
     await requests.begin("c", turns.alone())
